@@ -15,9 +15,8 @@ use std::{
 };
 
 use muster::{
-    checks::{self, Inputs, Options, Outputs},
+    checks::{self, Checked, Inputs, Options, Outputs},
     model::{
-        announcement::Announcements,
         maintenance::Maintenance,
         name::Label,
         service::{
@@ -68,7 +67,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let before = rss();
     let (_definitions, watched) = watch::channel((0..CHECKS).map(|n| definition(kind, port, n)).collect());
     let defined = rss();
-    let (announcements, announced) = watch::channel(Announcements::new());
+    let (checked, announced) = watch::channel(Checked::default());
     let shutdown = CancellationToken::new();
     let began = Instant::now();
     let (_reports, ttl_reports) = mpsc::channel(1);
@@ -81,7 +80,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
         ttl_reports,
         former: Default::default(),
     };
-    let outputs = Outputs { announcements, node_report: watch::Sender::default(), results: watch::Sender::default() };
+    let outputs = Outputs { checked, results: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, Options::for_this_process(false, 1), shutdown.clone()));
 
     sleep_until(began + WARM_UP).await;
@@ -95,11 +94,12 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     }
     let (used, elapsed) = (cpu() - cpu_before, start.elapsed());
     let steady = trace.take();
-    let answered = announced.borrow().values().filter(|announcement| announcement.state.is_answered()).count();
+    let answered =
+        announced.borrow().announcements.values().filter(|announcement| announcement.state.is_answered()).count();
     shutdown.cancel();
     running.await.unwrap();
 
-    println!("\n{kind}: {answered} of {} instances healthy", announced.borrow().len());
+    println!("\n{kind}: {answered} of {} instances healthy", announced.borrow().announcements.len());
     println!("  in the first {WARM_UP:?}:  {first}");
     println!("  in the next {elapsed:.1?}: {steady}");
     let probes = steady.probes.len().max(1) as f64;

@@ -259,7 +259,7 @@ fn service_list_counts_answered_instances_and_states() {
         json!({
             "Name": name, "Datacenter": "dc1", "Tags": tags, "Nodes": ["host-a"], "InstanceCount": all,
             "ChecksPassing": checks[0], "ChecksWarning": checks[1], "ChecksCritical": checks[2],
-            "Muster": {"Answered": answered, "States": states},
+            "Muster": {"Answered": answered, "States": states, "Tier": null},
         })
     };
     let expected = json!([

@@ -7,9 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use muster::{
-    checks::{self, Inputs, Options, Outputs},
+    checks::{self, Checked, Inputs, Options, Outputs},
     model::{
-        announcement::Announcements,
         maintenance::Maintenance,
         name::Label,
         service::{
@@ -33,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 async fn reloads_leak_no_files_and_no_processes() {
     let (hanging, mut requests) = hanging_server().await;
     let (definitions, watched) = watch::channel(Definitions::new());
-    let (announcements, _announced) = watch::channel(Announcements::new());
+    let (checked, _announced) = watch::channel(Checked::default());
     let shutdown = CancellationToken::new();
     let options = Options::for_this_process(true, 1);
     let (_reports, ttl_reports) = mpsc::channel(1);
@@ -46,7 +45,7 @@ async fn reloads_leak_no_files_and_no_processes() {
         ttl_reports,
         former: Default::default(),
     };
-    let outputs = Outputs { announcements, node_report: watch::Sender::default(), results: watch::Sender::default() };
+    let outputs = Outputs { checked, results: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, options, shutdown.clone()));
 
     // The first rounds open descriptors of the runtime, which stay open.

@@ -17,7 +17,7 @@ use muster::{
     gossip::{
         link,
         message::Identity,
-        node::{self, Inputs, Outputs, Settings},
+        node::{self, Inputs, Outputs, OwnState, Settings},
         rejected::Rejected,
         seeds::Targets,
         transport::{Sockets, Transport},
@@ -213,7 +213,7 @@ struct Running {
     shutdown: CancellationToken,
     /// Handles that the daemon would hold: the node ends when they are dropped.
     _held: (
-        watch::Sender<Announcements>,
+        watch::Sender<OwnState>,
         mpsc::Sender<muster::gossip::command::Command>,
         watch::Receiver<BTreeSet<SocketAddr>>,
     ),
@@ -240,9 +240,15 @@ impl Running {
         let (link, network) = link::pair();
         let rejected = Arc::new(Rejected::default());
         let keyring = Keyring::new(Key::from_random([7; 32]));
-        let (announcing, announcements) = watch::channel(announcements(&name, address));
-        let (view, seen) =
-            watch::channel(node::initial_view(&node, &announcements.borrow(), &Default::default(), &[], false));
+        let (announcing, announcements) =
+            watch::channel(OwnState { announcements: announcements(&name, address), ..OwnState::default() });
+        let (view, seen) = watch::channel(node::initial_view(
+            &node,
+            &announcements.borrow().announcements,
+            &Default::default(),
+            &[],
+            false,
+        ));
         let (members, _) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keys, ring) = watch::channel(Some(keyring));
@@ -266,16 +272,8 @@ impl Running {
             seed: fastrand::u64(..),
         };
         let serial_ceiling = watch::channel(0).1;
-        let inputs = Inputs {
-            announcements,
-            external: watch::channel(Default::default()).1,
-            node_checks: watch::channel(None).1,
-            link,
-            commands: queue,
-            rejected,
-            metrics: Gossip::default(),
-            serial_ceiling,
-        };
+        let inputs =
+            Inputs { own: announcements, link, commands: queue, rejected, metrics: Gossip::default(), serial_ceiling };
         let outputs = Outputs {
             view,
             members,

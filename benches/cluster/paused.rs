@@ -13,7 +13,7 @@ use muster::{
         link::{self, Inbound, Outbound},
         liveness::TcpProbeResult,
         message::Identity,
-        node::{self, End, Inputs, Outputs, Settings},
+        node::{self, End, Inputs, Outputs, OwnState, Settings},
         rejected::Rejected,
         seeds::Targets,
     },
@@ -66,7 +66,7 @@ struct Host {
     address: SocketAddr,
     view: watch::Receiver<View>,
     running: JoinHandle<End>,
-    _announced: watch::Sender<Announcements>,
+    _announced: watch::Sender<OwnState>,
 }
 
 /// Head of the table.
@@ -167,7 +167,10 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         )
     };
     let announcement = Announcement::new(Arc::new(instance.clone()), InstanceState::Passing);
-    let (announced, announcements) = watch::channel(Announcements::from_iter([announcement.into_entry()]));
+    let (announced, announcements) = watch::channel(OwnState {
+        announcements: Announcements::from_iter([announcement.into_entry()]),
+        ..OwnState::default()
+    });
     let (view, seen) = watch::channel(View::new());
     let join = [0, 1].map(|number| Endpoint { host: address(number).ip().to_string(), port: 7946 });
     let settings = Settings {
@@ -194,9 +197,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         seed: number as u64,
     };
     let inputs = Inputs {
-        announcements,
-        external: watch::channel(Default::default()).1,
-        node_checks: watch::channel(None).1,
+        own: announcements,
         link,
         commands: mpsc::channel(1).1,
         rejected: Arc::new(Rejected::default()),

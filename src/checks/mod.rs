@@ -115,12 +115,19 @@ pub struct Inputs {
     pub former: Former,
 }
 
+/// Statuses of one moment: a critical node and its withheld instances are one change.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Instances with their state.
+    pub announcements: Announcements,
+    /// Results of the node's checks, and its maintenance; `None` without any.
+    pub node_report: Option<Arc<HealthReport>>,
+}
+
 /// Outputs of the scheduler.
 pub struct Outputs {
-    /// Instances with their state.
-    pub announcements: watch::Sender<Announcements>,
-    /// Results of the node's checks, and its maintenance; `None` without any.
-    pub node_report: watch::Sender<Option<Arc<HealthReport>>>,
+    /// Instances with their state, and the results for the node.
+    pub checked: watch::Sender<Checked>,
     /// Results of all checks, to be stored for the next start.
     pub results: watch::Sender<CheckResults>,
 }

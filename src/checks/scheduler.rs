@@ -40,7 +40,7 @@ use self::{
     tracked::{Task, TrackedCheck, TrackedInstance, Work},
 };
 use super::{
-    Inputs, Outputs,
+    Checked, Inputs, Outputs,
     runner::{self, CheckUpdate, Memory, ProbeFn},
     ticks::Ticks,
 };
@@ -359,11 +359,7 @@ impl Scheduler {
                 all = Some(self.all_instances());
             }
             results_changed |= self.set_results(&Scope::Node);
-            self.outputs.node_report.send_if_modified(|known| {
-                let differs = *known != self.node.report;
-                known.clone_from(&self.node.report);
-                differs
-            });
+            changed |= self.outputs.checked.borrow().node_report != self.node.report;
         }
         for scope in all.as_ref().unwrap_or(touched) {
             let Scope::Instance(key) = scope else { continue };
@@ -391,7 +387,8 @@ impl Scheduler {
             }
         }
         if changed {
-            self.outputs.announcements.send_replace(self.published.clone());
+            let (announcements, node_report) = (self.published.clone(), self.node.report.clone());
+            self.outputs.checked.send_replace(Checked { announcements, node_report });
         }
         if results_changed {
             self.outputs.results.send_replace(self.results.clone());

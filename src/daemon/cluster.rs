@@ -27,15 +27,14 @@ use crate::{
         known_peer::KnownPeer,
         link,
         message::Identity,
-        node::{self, End, Inputs, Outputs, Settings},
+        node::{self, End, Inputs, Outputs, OwnState, Settings},
         rejected::Rejected,
         seeds::Targets,
         transport::{self, Sockets, Transport},
     },
     model::{
-        announcement::{Announcements, HealthReport, Node},
+        announcement::Node,
         catalog::View,
-        external_node::ExternalNodes,
         keyring::Keyring,
         member::{Membership, PeerId},
         name::Label,
@@ -96,16 +95,6 @@ pub(super) struct Begin {
     pub(super) serial_ceiling: watch::Receiver<u32>,
 }
 
-/// State that the node announces.
-pub(super) struct OwnState {
-    /// Instances.
-    pub(super) announcements: watch::Receiver<Announcements>,
-    /// External nodes of which this node is the owner.
-    pub(super) external: watch::Receiver<ExternalNodes>,
-    /// Results of the checks of the node as a whole, and its maintenance.
-    pub(super) node_checks: watch::Receiver<Option<Arc<HealthReport>>>,
-}
-
 /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
 pub(super) async fn ask<T>(
     commands: &mpsc::Sender<Command>,
@@ -126,11 +115,11 @@ pub(super) async fn ask<T>(
 pub(super) fn start(
     context: &mut Context<'_>,
     sockets: (net::UdpSocket, net::TcpListener),
-    own: OwnState,
+    announced: watch::Receiver<OwnState>,
     begin: Begin,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
-    let OwnState { announcements, external, node_checks } = own;
+    let OwnState { announcements, external, node_checks } = announced.borrow().clone();
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
     let Begin { run, above, peers: known, serial_ceiling } = begin;
@@ -161,10 +150,9 @@ pub(super) fn start(
         datacenter: config.datacenter.clone(),
         zone: config.zone.clone(),
         meta: config.meta.clone(),
-        checks: node_checks.borrow().clone(),
+        checks: node_checks,
     });
-    let (view, seen) =
-        watch::channel(node::initial_view(&node, &announcements.borrow(), &external.borrow(), &known, continues));
+    let (view, seen) = watch::channel(node::initial_view(&node, &announcements, &external, &known, continues));
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
@@ -197,16 +185,8 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let metrics = context.metrics.gossip.clone();
-    let inputs = Inputs {
-        announcements,
-        external,
-        node_checks,
-        link,
-        commands: ordered,
-        rejected: rejected.clone(),
-        metrics,
-        serial_ceiling,
-    };
+    let inputs =
+        Inputs { own: announced, link, commands: ordered, rejected: rejected.clone(), metrics, serial_ceiling };
     let (former_serial, handed_over) = watch::channel(None);
     let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
     let (end, ended) = oneshot::channel();

@@ -99,9 +99,8 @@ fn api(
         members: cluster.members.clone(),
         rejected: cluster.rejected.clone(),
         definitions: services.definitions.clone(),
-        announcements: services.announcements.clone(),
         node_checks: services.node_checks.clone(),
-        node_report: services.node_report.clone(),
+        own: services.own.clone(),
         cache: resolution.recursion.as_ref().map(|recursion| recursion.cache.clone()),
         clients: connections,
     };

@@ -10,17 +10,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Context, cluster::OwnState, own_announcements, resolver::Resolution};
+use super::{Context, own_announcements, resolver::Resolution};
 use crate::{
     address_follower::{self, Lookup},
-    checks,
+    checks::{self, Checked},
     config::Config,
     data_dir::DataDir,
     dns::{resolver::host_lookup::HostLookup, zone::Tables},
+    gossip::node::OwnState,
     model::{
-        announcement::{Announcements, HealthReport},
+        announcement::Announcements,
         check_results::{CheckResults, Former},
-        external_node::ExternalNodes,
         followed_host::KnownHosts,
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
@@ -50,13 +50,10 @@ pub(super) struct LocalServices {
     pub(super) maintenance: watch::Receiver<Maintenance>,
     /// The definitions with their health, and the instances on external nodes.
     pub(super) announcements: watch::Receiver<Announcements>,
-    /// External nodes of which this node is the owner.
-    pub(super) external: watch::Receiver<ExternalNodes>,
-    /// The results of their checks, to be stored.
+    /// State that the node announces: these, external nodes, and the results of the checks of the node.
+    pub(super) own: watch::Receiver<OwnState>,
     /// The checks of the node as a whole.
     pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
-    /// The results of the checks of the node as a whole, and its maintenance.
-    pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
     /// The results of all checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
     /// Addresses of host names of instances, to be stored.
@@ -86,10 +83,10 @@ pub(super) async fn start(
     let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
     let (node_defined, node_checks) = watch::channel(state.node_checks());
     let (held, maintenance) = watch::channel(state.maintenance().clone());
-    let (checked, checked_now) = watch::channel(Announcements::new());
+    let (checked, checked_now) = watch::channel(Checked::default());
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let registered = state.announced(&Announced::default());
-    let (nodes, external) = watch::channel(registered.nodes.clone());
+    let (announced_own, own) = watch::channel(OwnState { external: registered.nodes.clone(), ..OwnState::default() });
     let on_nodes = registered.instances.keys().filter(|key| !definitions.borrow().contains_key(&***key)).count();
     let (registered, registered_now) = watch::channel(registered);
     let (report, ttl_reports) = mpsc::channel(QUEUE);
@@ -111,7 +108,7 @@ pub(super) async fn start(
     let registry = task::run(state, host, store, inputs, outputs, context.shutdown.clone());
     context.tasks.spawn("registry", registry);
 
-    let outputs = own_announcements::Outputs { announcements: announced, external: nodes };
+    let outputs = own_announcements::Outputs { own: announced_own, announcements: announced };
     let merging = own_announcements::merge(checked_now, registered_now, outputs, context.shutdown.clone());
     context.tasks.spawn("own announcements", merging);
 
@@ -134,8 +131,7 @@ pub(super) async fn start(
         former,
     };
     let (kept, results) = watch::channel(CheckResults::new());
-    let (node_reported, node_report) = watch::channel(None);
-    let outputs = checks::Outputs { announcements: checked, node_report: node_reported, results: kept };
+    let outputs = checks::Outputs { checked, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
@@ -151,9 +147,8 @@ pub(super) async fn start(
         definitions,
         maintenance,
         announcements,
-        external,
+        own,
         node_checks,
-        node_report,
         results,
         known_hosts,
         host_lookup,
@@ -164,15 +159,6 @@ pub(super) async fn start(
 }
 
 impl LocalServices {
-    /// Returns what the node announces.
-    pub(super) fn announced(&self) -> OwnState {
-        OwnState {
-            announcements: self.announcements.clone(),
-            external: self.external.clone(),
-            node_checks: self.node_report.clone(),
-        }
-    }
-
     /// Begins to look up host names of instances, in these tables and at the resolver's upstreams.
     pub(super) fn look_up_hosts(&self, config: &Config, tables: &Arc<ArcSwap<Tables>>, resolution: &Resolution) {
         let allow_loopback = config.advertise.addresses().iter().all(IpAddr::is_loopback);

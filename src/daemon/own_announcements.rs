@@ -5,34 +5,35 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{announcement::Announcements, external_node::ExternalNodes},
-    registry::external::Announced,
+    checks::Checked, gossip::node::OwnState, model::announcement::Announcements, registry::external::Announced,
 };
 
 /// Outputs of [`merge`].
 pub(super) struct Outputs {
-    /// All own announcements.
+    /// State that the node announces.
+    pub(super) own: watch::Sender<OwnState>,
+    /// Its instances alone.
     pub(super) announcements: watch::Sender<Announcements>,
-    /// External nodes, published before their instances.
-    pub(super) external: watch::Sender<ExternalNodes>,
 }
 
 /// Publishes every change of both until `shutdown`.
 pub(super) async fn merge(
-    mut checked: watch::Receiver<Announcements>,
+    mut checked: watch::Receiver<Checked>,
     mut registered: watch::Receiver<Announced>,
     outputs: Outputs,
     shutdown: CancellationToken,
 ) {
     let mut merged = Merged::default();
     loop {
-        let (now, external) = (checked.borrow_and_update().clone(), registered.borrow_and_update().clone());
-        outputs.external.send_if_modified(|known| {
-            let differs = *known != external.nodes;
-            known.clone_from(&external.nodes);
+        let Checked { announcements, node_report } = checked.borrow_and_update().clone();
+        let Announced { nodes, instances } = registered.borrow_and_update().clone();
+        let changed = merged.update(announcements, instances);
+        outputs.own.send_if_modified(|own| {
+            let differs = changed || own.external != nodes || own.node_checks != node_report;
+            *own = OwnState { announcements: merged.all.clone(), external: nodes, node_checks: node_report };
             differs
         });
-        if merged.update(now, external.instances) {
+        if changed {
             outputs.announcements.send_replace(merged.all.clone());
         }
         tokio::select! {

@@ -8,10 +8,9 @@ use tokio::sync::watch;
 use super::VERSION;
 use crate::{
     dns::{recursion::cache::Cache, server::connection_quota::ConnectionQuota, zone::Tables},
-    gossip::rejected::Rejected,
+    gossip::{node::OwnState, rejected::Rejected},
     metrics::{Metrics, Scrape, Snapshot, process},
     model::{
-        announcement::{Announcements, HealthReport},
         catalog::Catalog,
         member::Membership,
         service::{Check, Definitions},
@@ -32,10 +31,8 @@ pub(super) struct Sources {
     pub(super) definitions: watch::Receiver<Definitions>,
     /// The checks of this node as a whole.
     pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
-    /// Their results.
-    pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
-    /// Their health.
-    pub(super) announcements: watch::Receiver<Announcements>,
+    /// The health of both.
+    pub(super) own: watch::Receiver<OwnState>,
     /// The cache of upstream replies; `None` without a resolver.
     pub(super) cache: Option<Arc<Cache>>,
     /// DNS connections.
@@ -50,9 +47,9 @@ impl Sources {
         Scrape::new(move || {
             // Clones share structure. Borrowing a state for longer would block its writer.
             let (catalog, members) = (self.catalog.borrow().clone(), self.members.borrow().clone());
-            let (definitions, announcements) = (self.definitions.borrow().clone(), self.announcements.borrow().clone());
+            let (definitions, own) = (self.definitions.borrow().clone(), self.own.borrow().clone());
             let tables = self.tables.load();
-            let (node_checks, node_report) = (self.node_checks.borrow().clone(), self.node_report.borrow().clone());
+            let node_checks = self.node_checks.borrow().clone();
             metrics.gather(&Snapshot {
                 version: VERSION,
                 catalog: &catalog,
@@ -63,8 +60,8 @@ impl Sources {
                 rejected: self.rejected.all().collect(),
                 definitions: &definitions,
                 node_checks: &node_checks,
-                node_report: node_report.as_deref(),
-                announcements: &announcements,
+                node_report: own.node_checks.as_deref(),
+                announcements: &own.announcements,
                 cache: self.cache.as_ref().map(|cache| cache.size()),
                 dns_connections: self.clients.count(),
                 process: process::read(),

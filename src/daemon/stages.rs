@@ -202,7 +202,7 @@ impl Stages {
             peers: state.peers.clone(),
             serial_ceiling: ceiling.subscribe(),
         };
-        let mut cluster = cluster::start(&mut core, sockets.gossip, services.announced(), begin)?;
+        let mut cluster = cluster::start(&mut core, sockets.gossip, services.own.clone(), begin)?;
         services.follow_ttls(&mut core, cluster.members.clone());
         let sources = publish::Sources {
             view: cluster.view.clone(),

@@ -331,11 +331,11 @@ pub fn tags_of(service: &Value) -> Result<Vec<String>, FieldError> {
 
 fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {
     let mut all = Vec::new();
-    all.extend(address(fields)?);
+    all.extend(address(fields, "an IP address or a host name")?);
     if let Some(tagged) = fields.object("TaggedAddresses")? {
         for key in ["lan_ipv4", "lan_ipv6"] {
             let Some(named) = tagged.object(key)? else { continue };
-            all.extend(address(&named)?.filter(|address| !all.contains(address)));
+            all.extend(address(&named, ADDRESS)?.filter(|address| !all.contains(address)));
         }
     }
     Ok(if all.is_empty() { host.addresses.clone() } else { all })
@@ -347,10 +347,12 @@ fn host_name(fields: &Fields<'_>) -> Result<Option<Arc<FollowedHost>>, FieldErro
     Ok(name.map(|name| Arc::new(FollowedHost { name, problem: None })))
 }
 
-/// The field `Address` of an object, as an address.
-fn address(fields: &Fields<'_>) -> Result<Option<IpAddr>, FieldError> {
+/// Description of an address that cannot be a host name.
+const ADDRESS: &str = "an IP address";
+
+/// The field `Address` of an object, as an address; `expected` describes it.
+fn address(fields: &Fields<'_>, expected: &'static str) -> Result<Option<IpAddr>, FieldError> {
     let Some(text) = fields.text("Address")? else { return Ok(None) };
-    let expected = if fields.place().is_empty() { "an IP address or a host name" } else { "an IP address" };
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", expected))?;
     bounds::host_address(&address).map_err(|_| fields.mismatch("Address", "the IP address of a host"))?;

@@ -3,6 +3,7 @@
 //! Core: applies a change or refuses it. Service files take precedence over registrations, because operators see files;
 //! a registration of the same instance is inactive until the file is removed.
 
+mod checks;
 mod stored;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,17 +11,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use self::checks::{unknown_check, with_check};
 use super::{
     error::{FieldError, RegistryError},
     external::{Announced, External},
-    registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration, ensure_allowed},
+    registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration},
 };
 use crate::model::{
     announcement::{Announcements, CheckReport, HoldReason},
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
     registered_name::RegisteredName,
-    service::{Check, Definition, Definitions, Instance, InstanceKey, MAX_NODE_CHECKS, Probe},
+    service::{Check, Definition, Definitions, Instance, InstanceKey},
 };
 
 /// Most registered services of a node.
@@ -376,75 +378,6 @@ impl State {
         Ok(Outcome { changed, instances: vec![key], moved, ..Outcome::default() })
     }
 
-    fn register_node_check(
-        &mut self,
-        registration: CheckRegistration,
-        files: &Definitions,
-        host: &Host,
-    ) -> Result<Outcome, RegistryError> {
-        let refused = |error: FieldError| RegistryError::Refused(error.to_string());
-        let mut check = registration.of_node(host).map_err(refused)?;
-        ensure_allowed(&check).map_err(refused)?;
-        let CheckRegistration { id, body, .. } = registration;
-        let known = self.node_checks.get(&id);
-        if known.is_none() && self.configured.len() + self.node_checks.len() >= MAX_NODE_CHECKS {
-            return Err(RegistryError::Refused(format!(
-                "This node has {MAX_NODE_CHECKS} checks of its own, the maximum: deregister some."
-            )));
-        }
-        // An unchanged TTL check must compare equal, or the checks would restart it.
-        if let (Some((known, _)), Probe::Ttl { .. }) = (known, &check.probe) {
-            check.initial = known.initial;
-        }
-        let moved = self.take_checks(std::slice::from_ref(&id), None, files, host)?;
-        let instances = self.instances_of(&moved);
-        let before = self.node_checks.insert(id, (check.clone(), body.clone()));
-        let changed = before != Some((check, body)) || !moved.is_empty();
-        Ok(Outcome { changed, instances, node: true, moved, ..Outcome::default() })
-    }
-
-    /// Takes the checks with these ids from all services but `owner` (`None`: it is the node), as in Consul: a check id is unique
-    /// on a node, and its last registration counts. A service cannot take a check of the node.
-    fn take_checks(
-        &mut self,
-        ids: &[SmolStr],
-        owner: Option<&SmolStr>,
-        files: &Definitions,
-        host: &Host,
-    ) -> Result<Vec<MovedCheck>, RegistryError> {
-        let of_file = ids.iter().find(|id| self.is_configured(id) || with_check(files, id).is_some());
-        if let Some(id) = of_file {
-            return Err(RegistryError::Refused(format!(
-                "Check ID {id:?} is that of a check in a file of this node: use another CheckID."
-            )));
-        }
-        if let Some(id) = ids.iter().find(|id| owner.is_some() && self.node_checks.contains_key(*id)) {
-            return Err(RegistryError::Refused(format!(
-                "Check ID {id:?} is that of a check of the node: use another CheckID, or deregister that check."
-            )));
-        }
-        let mut moved = Vec::new();
-        for id in ids {
-            let others = self.registered.values_mut().filter(|known| Some(&known.id) != owner);
-            for other in others {
-                let Some(rest) = other.without_check(id, host) else { continue };
-                *other = rest.map_err(|error| RegistryError::Refused(error.to_string()))?;
-                moved.push(MovedCheck { id: id.clone(), from: other.id.clone() });
-            }
-        }
-        Ok(moved)
-    }
-
-    fn instances_of(&self, moved: &[MovedCheck]) -> Vec<InstanceKey> {
-        let known = moved.iter().filter_map(|moved| self.registered.get(&moved.from));
-        known.map(|known| known.definition.instance.key.clone()).collect()
-    }
-
-    /// Reports whether the configuration has a check of the node with this id.
-    fn is_configured(&self, id: &str) -> bool {
-        self.configured.iter().any(|check| check.id() == Some(id))
-    }
-
     /// Removes the holds of a deregistered instance, unless a file defines the instance.
     fn forget_holds(&mut self, key: &InstanceKey, files: &Definitions) {
         if files.contains_key(key) {
@@ -475,23 +408,6 @@ impl State {
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
         Ok(Outcome { moved, ..changed(vec![key]) })
-    }
-
-    fn report(&self, check: &str, files: &Definitions) -> Result<Outcome, RegistryError> {
-        let accepts = |probe: &Probe| match probe {
-            Probe::Ttl { .. } => Ok(()),
-            _ => Err(RegistryError::Refused(format!("Check {check:?} is not a TTL check and accepts no reports."))),
-        };
-        if let Some(known) = self.node_checks().iter().find(|known| known.id() == Some(check)) {
-            accepts(&known.probe)?;
-            return Ok(Outcome { node: true, ttl_report: Some((Scope::Node, check.into())), ..Outcome::default() });
-        }
-        let definitions = self.definitions(files);
-        let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
-        accepts(&definition.checks[at].probe)?;
-        let key = definition.instance.key.clone();
-        let ttl_report = Some((Scope::Instance(key.clone()), check.into()));
-        Ok(Outcome { instances: vec![key], ttl_report, ..Outcome::default() })
     }
 
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
@@ -541,18 +457,6 @@ pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
     let find = |is: &dyn Fn(&Instance) -> bool| all.values().find(|definition| is(&definition.instance));
     let found = find(&|instance| instance.api_id() == id).or_else(|| find(&|instance| instance.is_called(id)));
     found.map(|definition| &**definition)
-}
-
-/// Finds the definition with a check of that id, and the index of the check.
-fn with_check<'a>(all: &'a Definitions, id: &str) -> Option<(&'a Definition, usize)> {
-    all.values().find_map(|definition| {
-        let at = (0..definition.checks.len()).find(|at| definition.check_id(*at) == id)?;
-        Some((&**definition, at))
-    })
-}
-
-fn unknown_check(id: &str) -> RegistryError {
-    RegistryError::Unknown(format!("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."))
 }
 
 fn changed(instances: Vec<InstanceKey>) -> Outcome {

@@ -19,13 +19,13 @@ use muster::{
         known_peer::KnownPeer,
         link,
         message::Identity,
-        node::{self, End, Inputs, Outputs, Settings},
+        node::{self, End, Inputs, Outputs, OwnState, Settings},
         rejected::Rejected,
         seeds::Targets,
     },
     metrics::Gossip,
     model::{
-        announcement::{Announcement, Announcements, InstanceState, Node},
+        announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, View},
         health::Status,
         keyring::{Key, Keyring},
@@ -71,7 +71,7 @@ pub(crate) struct Cluster {
 /// A host: the state that outlives its processes.
 struct Host {
     identity: Identity,
-    announcements: watch::Sender<Announcements>,
+    announcements: watch::Sender<OwnState>,
     process: Option<Process>,
 }
 
@@ -127,7 +127,7 @@ impl Cluster {
                 id: PeerId { name: label(name), generation: 0 },
                 address: SocketAddr::from(([10, 0, 0, octet], 7946)),
             };
-            let (announcements, _) = watch::channel(Announcements::new());
+            let (announcements, _) = watch::channel(OwnState::default());
             (*name, Host { identity, announcements, process: None })
         });
         let cluster = Self { network: Network::default(), hold, hosts: hosts.collect() };
@@ -204,7 +204,7 @@ impl Cluster {
         let address = SocketAddr::from(([10, 0, 9, 9], 7946));
         let name = self.hosts[of].identity.id.name.clone();
         let identity = Identity { id: PeerId { name, generation }, address };
-        let (announcements, _) = watch::channel(Announcements::new());
+        let (announcements, _) = watch::channel(OwnState::default());
         let targets = Targets {
             configured: vec![Endpoint { host: join.ip().to_string(), port: join.port() }],
             ..Targets::default()
@@ -281,7 +281,8 @@ impl Cluster {
         let host = &self.hosts[host];
         let instance = instance(host.identity.address, service, id);
         let announcement = Announcement::new(Arc::new(instance), standing);
-        host.announcements.send_modify(|all| {
+        host.announcements.send_modify(|own| {
+            let all = &mut own.announcements;
             all.extend([announcement.into_entry()]);
         });
     }
@@ -291,7 +292,8 @@ impl Cluster {
         let host = &self.hosts[host];
         let seed = host.identity.id.name.as_str().bytes().fold(1, |seed, octet| seed * 31 + u64::from(octet));
         let mut rng = fastrand::Rng::with_seed(seed);
-        host.announcements.send_modify(|all| {
+        host.announcements.send_modify(|own| {
+            let all = &mut own.announcements;
             for at in 0..services {
                 let text: String = (0..meta).map(|_| rng.alphanumeric()).collect();
                 let id = format!("{}-{at}", host.identity.id.name);
@@ -312,7 +314,7 @@ impl Cluster {
     /// Removes an instance from a host.
     pub(crate) fn withdraw(&self, host: &str, service: &str, id: &str) {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
-        self.hosts[host].announcements.send_modify(|all| drop(all.remove(&key)));
+        self.hosts[host].announcements.send_modify(|own| drop(own.announcements.remove(&key)));
     }
 
     /// Sends a keyring command to a node.
@@ -433,7 +435,8 @@ impl Cluster {
         let mut declared = false;
         let mut ids = BTreeSet::new();
         for host in self.hosts.values().filter(|host| host.process.is_some()) {
-            for (key, announced) in host.announcements.borrow().iter().filter(|(key, _)| key.service.as_str() == "web")
+            for (key, announced) in
+                host.announcements.borrow().announcements.iter().filter(|(key, _)| key.service.as_str() == "web")
             {
                 declared = true;
                 if announced.state.is_answered() {
@@ -510,7 +513,7 @@ impl Process {
         identity: &Identity,
         targets: Targets,
         hold: Duration,
-        announcements: &watch::Sender<Announcements>,
+        announcements: &watch::Sender<OwnState>,
         handover: Handover,
     ) -> Self {
         let PeerId { name, generation } = identity.id.clone();
@@ -543,16 +546,19 @@ impl Process {
         };
         let announced = announcements.subscribe();
         let (commands, queue) = mpsc::channel(4);
-        let (view, seen) =
-            watch::channel(node::initial_view(&node, &announced.borrow(), &Default::default(), &known, continues));
+        let (view, seen) = watch::channel(node::initial_view(
+            &node,
+            &announced.borrow().announcements,
+            &Default::default(),
+            &known,
+            continues,
+        ));
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let (serial_ceiling, ceiling) = watch::channel(0);
         let inputs = Inputs {
-            announcements: announced,
-            external: watch::channel(Default::default()).1,
-            node_checks: watch::channel(None).1,
+            own: announced,
             link,
             commands: queue,
             rejected: Arc::new(Rejected::default()),

@@ -28,10 +28,9 @@ struct Fixture {
     hosts: Arc<Mutex<Hosts>>,
     definitions: watch::Sender<Definitions>,
     node_checks: watch::Sender<Arc<[Check]>>,
-    node_report: watch::Receiver<Option<Arc<HealthReport>>>,
     hold: watch::Sender<Maintenance>,
     ttl_reports: mpsc::Sender<TtlReport>,
-    announced: watch::Receiver<Announcements>,
+    announced: watch::Receiver<Checked>,
     results: watch::Receiver<CheckResults>,
     release: Arc<Notify>,
     shutdown: CancellationToken,
@@ -63,7 +62,7 @@ impl Fixture {
 
     fn with_node_checks(first: impl IntoIterator<Item = Definition>, of_node: &[Check], former: Former) -> Self {
         let (definitions, watched) = watch::channel(definitions(first));
-        let (announcements, announced) = watch::channel(Announcements::new());
+        let (checked, announced) = watch::channel(Checked::default());
         let hosts = Arc::new(Mutex::new(Hosts::default()));
         let began = Instant::now();
         let release = Arc::new(Notify::new());
@@ -98,7 +97,6 @@ impl Fixture {
         let (ttl_reports, reports) = mpsc::channel(16);
         let (results, kept) = watch::channel(CheckResults::new());
         let (node_checks, checks_of_node) = watch::channel(Arc::from(of_node));
-        let (reported, node_report) = watch::channel(None);
         let inputs = Inputs {
             definitions: watched,
             node: label("host-a"),
@@ -107,13 +105,12 @@ impl Fixture {
             ttl_reports: reports,
             former,
         };
-        let outputs = Outputs { announcements, node_report: reported, results };
+        let outputs = Outputs { checked, results };
         let scheduler = tokio::spawn(run(inputs, outputs, probe, 1, Checks::default(), shutdown.clone()));
         Self {
             hosts,
             definitions,
             node_checks,
-            node_report,
             hold,
             ttl_reports,
             announced,
@@ -149,7 +146,7 @@ impl Fixture {
     /// Returns the announcements, after all tasks could run.
     async fn announced(&mut self) -> String {
         sleep(Duration::from_millis(5)).await;
-        let announced = self.announced.borrow_and_update().clone();
+        let announced = self.announced.borrow_and_update().announcements.clone();
         let lines = announced.iter().map(|(key, announcement)| match &announcement.state {
             InstanceState::Passing => format!("{key} passing"),
             InstanceState::Warning(reason) => format!("{key} warning: {reason}"),
@@ -227,7 +224,7 @@ async fn only_changes_are_published_in_batches() {
         fixture.announced.borrow_and_update();
     }
     assert!((1..=3).contains(&published), "{published} publications of simultaneous results");
-    assert!(fixture.announced.borrow().values().all(|announcement| !announcement.state.is_answered()));
+    assert!(fixture.announced.borrow().announcements.values().all(|announcement| !announcement.state.is_answered()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,7 +250,7 @@ async fn unchanged_check_keeps_phase_and_results_across_reloads() {
         sleep(SECOND / 10).await;
     }
     assert_eq!(fixture.announced().await, "db/1 passing, web/1 critical: refused");
-    assert_eq!(fixture.announced.borrow().values().next_back().unwrap().instance.weight, 4);
+    assert_eq!(fixture.announced.borrow().announcements.values().next_back().unwrap().instance.weight, 4);
     fixture.at(100 * SECOND).await;
     let asked = fixture.probed("kept");
     let gaps: Vec<u128> = asked.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
@@ -434,7 +431,7 @@ async fn health_report_lists_the_result_of_each_check() {
     fixture.announced().await;
     let announced = fixture.announced.borrow().clone();
     let shown = |key: &str| {
-        let (_, known) = announced.iter().find(|(known, _)| known.to_string() == key).unwrap();
+        let (_, known) = announced.announcements.iter().find(|(known, _)| known.to_string() == key).unwrap();
         let checks = known.report.iter().flat_map(|report| &report.checks);
         checks.map(|c| format!("{} ({}) {}: {}", c.id, c.name, c.status.as_str(), c.output)).collect::<Vec<_>>()
     };
@@ -499,7 +496,7 @@ async fn recovered_instance_starts_slowly() {
 /// Outputs of the checks of an instance, as in reports.
 fn outputs(fixture: &Fixture, key: &str) -> Vec<String> {
     let announced = fixture.announced.borrow().clone();
-    let (_, known) = announced.iter().find(|(known, _)| known.to_string() == key).unwrap();
+    let (_, known) = announced.announcements.iter().find(|(known, _)| known.to_string() == key).unwrap();
     known.report.iter().flat_map(|report| &report.checks).map(|check| check.output.to_string()).collect()
 }
 
@@ -526,7 +523,7 @@ async fn checks_continue_from_their_results_after_a_restart() {
     fixture.at(20 * SECOND).await;
     let before = fixture.announced().await;
     assert_eq!(before, "db/1 critical: refused, new/1 passing, web/1 critical: db: refused, x/1 critical: db: refused");
-    let since = fixture.announced.borrow().values().map(|known| known.report.clone()).collect::<Vec<_>>();
+    let since = fixture.announced.borrow().announcements.values().map(|known| known.report.clone()).collect::<Vec<_>>();
     let former = stop(fixture, Some(20 * SECOND)).await;
 
     let mut fixture = Fixture::restarted(all(), former);
@@ -538,7 +535,7 @@ async fn checks_continue_from_their_results_after_a_restart() {
     assert_eq!(outputs(&fixture, "db/1"), ["refused (before the restart of the agent; not checked since)"]);
     let unconfirmed = "passing before the restart of the agent; not checked since";
     assert_eq!(outputs(&fixture, "web/1"), [unconfirmed, unconfirmed, "db: refused"]);
-    for (known, since) in fixture.announced.borrow().values().zip(&since) {
+    for (known, since) in fixture.announced.borrow().announcements.values().zip(&since) {
         let times = |report: &Option<Arc<HealthReport>>| {
             let report = report.as_ref()?;
             Some((report.since, report.checks.iter().map(|check| check.since).collect::<Vec<_>>()))
@@ -674,7 +671,7 @@ fn titled(id: &str, check: Check) -> Check {
 
 /// Formats the results of the node's checks.
 fn of_node(fixture: &Fixture) -> String {
-    let report = fixture.node_report.borrow().clone();
+    let report = fixture.announced.borrow().node_report.clone();
     let checks = report.iter().flat_map(|report| &report.checks);
     let lines = checks.map(|check| format!("{} {} [{}]", check.id, check.status.as_str(), check.output));
     lines.collect::<Vec<_>>().join(", ")

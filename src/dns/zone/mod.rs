@@ -5,6 +5,7 @@
 //! blocking.
 
 mod nearness;
+mod node_names;
 pub mod reverse;
 pub mod rrset;
 pub mod serial;
@@ -22,6 +23,7 @@ use std::{
 use foldhash::fast::RandomState;
 
 use self::{
+    node_names::{NodeNames, is_answered},
     rrset::{RRset, Rdata},
     service::{Service, consul::node_labels},
     static_names::{Kind, Soa, StaticNames, Zone, hostmaster},
@@ -32,7 +34,7 @@ use crate::{
     model::{
         alias_domain::{AliasDomain, NameScheme},
         announcement::Node,
-        catalog::{Addresses, Catalog, Claim, Freshness, Map, Touched},
+        catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
         nearest::{Place, Policy},
         registered_name::{RESERVED_SERVICE, RegisteredName},
@@ -106,13 +108,6 @@ struct NameServers {
     own: Arc<[RRset]>,
     /// With the names of Consul.
     consul: Arc<[RRset]>,
-}
-
-/// Records of `NODE.node.ZONE`: A, AAAA and TXT.
-#[derive(Debug)]
-pub struct NodeNames {
-    datacenter: Label,
-    rrsets: Vec<RRset>,
 }
 
 #[derive(Debug)]
@@ -411,51 +406,11 @@ impl Tables {
     }
 }
 
-/// Returns whether an owner's external node is answered.
-fn is_answered(claim: &Claim) -> bool {
-    claim.freshness != Freshness::Gone && claim.node.name.dns_label().is_ok()
-}
-
 /// Returns RDATA with the name of a node, relative to the origin.
 fn node_name(scheme: NameScheme, node: &Label, datacenter: &Label) -> Rdata {
     match scheme {
         NameScheme::Muster => Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]),
         NameScheme::Consul => Rdata::below_origin(node_labels(node.as_bytes(), datacenter)),
-    }
-}
-
-impl NodeNames {
-    /// Returns the records of an external node, whose datacenter is that of its owner; `None` if it is not answered.
-    fn of_external(catalog: &Catalog, claim: &Claim, ttl: u32) -> Option<Self> {
-        let owner = catalog.node(&claim.owner).filter(|_| is_answered(claim))?;
-        Some(Self::with(&claim.node.addresses, claim.node.place(owner), &claim.node.meta, ttl))
-    }
-
-    fn new(node: &Node, ttl: u32) -> Self {
-        Self::with(&node.addresses, node.place(), &node.meta, ttl)
-    }
-
-    fn with(addresses: &[IpAddr], place: Place<'_>, meta: &BTreeMap<String, String>, ttl: u32) -> Self {
-        let Place { datacenter, zone } = place;
-        let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, line: 0, records });
-        let v4 = addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
-        let v6 = addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
-        // One character-string per pair: the length of `meta` entries is bounded accordingly.
-        let zone = zone.iter().map(|zone| ("zone", zone.as_str()));
-        let pairs = std::iter::once(("datacenter", datacenter.as_str()))
-            .chain(zone)
-            .chain(meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
-        let mut txt = Vec::new();
-        for (key, value) in pairs {
-            txt.push((key.len() + 1 + value.len()) as u8);
-            txt.extend_from_slice(format!("{key}={value}").as_bytes());
-        }
-        let rrsets = [
-            set(rtype::A, v4.map(Rdata::fixed).collect()),
-            set(rtype::AAAA, v6.map(Rdata::fixed).collect()),
-            set(rtype::TXT, vec![Rdata::fixed(txt)]),
-        ];
-        Self { datacenter: datacenter.clone(), rrsets: rrsets.into_iter().flatten().collect() }
     }
 }
 

@@ -122,14 +122,21 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// State that a node announces, of one moment: what belongs together reaches the catalogs of all nodes as one change.
+#[derive(Clone, Debug, Default)]
+pub struct OwnState {
+    /// Instances.
+    pub announcements: Announcements,
+    /// External nodes of which the node is the owner.
+    pub external: ExternalNodes,
+    /// Results of the checks of the node as a whole, and its maintenance.
+    pub node_checks: Option<Arc<HealthReport>>,
+}
+
 /// Inputs of a node.
 pub struct Inputs {
-    /// Own announcements.
-    pub announcements: watch::Receiver<Announcements>,
-    /// External nodes of which this node is the owner.
-    pub external: watch::Receiver<ExternalNodes>,
-    /// Results of the checks of the node as a whole.
-    pub node_checks: watch::Receiver<Option<Arc<HealthReport>>>,
+    /// State that the node announces.
+    pub own: watch::Receiver<OwnState>,
     /// Channels to the network.
     pub link: Link,
     /// Commands of operators and clients.
@@ -258,10 +265,10 @@ struct ReplicaState {
 
 impl Task {
     async fn start(mut settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
-        settings.set_node_checks(inputs.node_checks.borrow_and_update().clone());
+        let own = inputs.own.borrow_and_update().clone();
+        settings.set_node_checks(own.node_checks);
         let outbox = inputs.link.outbox.clone();
-        let published = inputs.announcements.borrow_and_update().clone();
-        let published_external = inputs.external.borrow_and_update().clone();
+        let (published, published_external) = (own.announcements, own.external);
         let serial = Record::Serial(*inputs.serial_ceiling.borrow_and_update());
         let (to_chitchat, inbox) = link::gossip();
         let incarnation = settings.incarnation;
@@ -337,9 +344,7 @@ impl Task {
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
-        let (mut announcing, mut checking) = (true, true);
-        // False once the sender of external nodes is gone.
-        let mut hosting = true;
+        let mut announcing = true;
         // False once the sender of the bound of serials is gone.
         let mut serving = true;
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
@@ -361,23 +366,11 @@ impl Task {
                     self.read().await;
                 }
                 () = sleep_until(next_tick) => self.tick(&mut read_at).await,
-                changed = self.inputs.announcements.changed(), if announcing && Instant::now() >= self.push_at => {
+                changed = self.inputs.own.changed(), if announcing && Instant::now() >= self.push_at => {
                     // The sender may end before the node; the last announcements remain valid.
                     announcing = changed.is_ok();
                     if announcing {
                         self.publish().await;
-                    }
-                }
-                changed = self.inputs.external.changed(), if hosting && Instant::now() >= self.push_at => {
-                    hosting = changed.is_ok();
-                    if hosting {
-                        self.publish().await;
-                    }
-                }
-                changed = self.inputs.node_checks.changed(), if checking => {
-                    checking = changed.is_ok();
-                    if checking {
-                        self.publish_node_checks().await;
                     }
                 }
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Settings, Task};
+use super::{OwnState, Settings, Task};
 use crate::{
     gossip::{
         anti_entropy::{Cluster, Entry, Settings as ClusterSettings},
@@ -34,12 +34,14 @@ const END_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_mil
 impl Task {
     /// Publishes changes of the own announcements by push and gossip.
     pub(super) async fn publish(&mut self) {
-        let now = self.inputs.announcements.borrow_and_update().clone();
-        let external = self.inputs.external.borrow_and_update().clone();
+        let OwnState { announcements, external, node_checks } = self.inputs.own.borrow_and_update().clone();
         // A node precedes its instances.
         let mut changes = external_changes(&self.published_external, &external);
-        changes.extend(instance_changes(&self.published, &now));
-        (self.published, self.published_external) = (now, external);
+        if self.settings.set_node_checks(node_checks) {
+            changes.push(self.settings.node_checks());
+        }
+        changes.extend(instance_changes(&self.published, &announcements));
+        (self.published, self.published_external) = (announcements, external);
         self.dirty.insert(self.settings.own.id.name.clone());
         if changes.is_empty() {
             return;
@@ -48,24 +50,6 @@ impl Task {
         self.ticks.recount = true;
         self.push_repeatedly(&published);
         self.push_at = Instant::now() + PUSH_INTERVAL;
-    }
-
-    /// Publishes the results of the node's checks by push and gossip.
-    pub(super) async fn publish_node_checks(&mut self) {
-        let report = self.inputs.node_checks.borrow_and_update().clone();
-        if !self.settings.set_node_checks(report.clone()) {
-            return;
-        }
-        self.dirty.insert(self.settings.own.id.name.clone());
-        let change = match report {
-            Some(report) => {
-                let (key, value) = Record::NodeChecks(report).encode();
-                (key, Some(value))
-            }
-            None => (Key::NodeChecks.to_string(), None),
-        };
-        let published = self.cluster.publish(&[change]).await;
-        self.push_repeatedly(&published);
     }
 
     /// Pushes changes to all reachable peers.
@@ -256,6 +240,17 @@ fn in_two_passes<T>(records: Vec<T>, each: usize) -> impl Iterator<Item = T> {
 
 impl Settings {
     /// Sets the results of the node's checks; reports whether they differ.
+    /// Returns the record of the node's checks; without a value if there are none.
+    fn node_checks(&self) -> (String, Option<String>) {
+        match self.node.checks.clone() {
+            Some(report) => {
+                let (key, value) = Record::NodeChecks(report).encode();
+                (key, Some(value))
+            }
+            None => (Key::NodeChecks.to_string(), None),
+        }
+    }
+
     pub(super) fn set_node_checks(&mut self, checks: Option<Arc<HealthReport>>) -> bool {
         let differs = self.node.checks != checks;
         if differs {

@@ -176,7 +176,7 @@ fn invalid_registrations_are_refused_and_change_nothing() {
         (json!({"Node": "x"}), "Address is missing: it is the node's address, unless SkipNodeUpdate is true"),
         (json!({"Node": "x", "SkipNodeUpdate": true}), "Node x is not registered: a new node needs an Address"),
         (json!({"Node": "x", "Address": "0.0.0.0"}), "Address must be the IP address of a host"),
-        (json!({"Node": "x", "Address": "db1.example"}), "Address must be the IP address of a host"),
+        (json!({"Node": "x", "Address": "db1.example"}), "Address must be an IP address, got"),
         (
             json!({"Node": "x", "Address": "10.9.0.1", "Service": {"Service": "a", "Address": "db1.example"}}),
             "Address of a service on an external node must be an IP address, got \"db1.example",

@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use super::{
-    address,
+    ADDRESS, address,
     check::check_text,
     fields::{Fields, is},
 };
@@ -101,7 +101,7 @@ impl CatalogRegistration {
         let (name, text) = node_name(&fields)?;
         refuse_partitions(&fields)?;
         let skips_update = fields.flag("SkipNodeUpdate")?;
-        let node = match address(&fields)? {
+        let node = match address(&fields, ADDRESS)? {
             Some(address) => Some(NodeFields::read(&fields, &name, text, address)?),
             None if skips_update => None,
             None => {
