@@ -44,7 +44,9 @@ fn follow(hosts: &mut Hosts, section: &str) {
             ["the", "server"] => hosts.start_everywhere(&text),
             ["on", "every", "host"] => hosts.all().for_each(|host| drop(host.output_of(&text))),
             ["on", host, "and", other] => {
-                [host, other].map(|host| hosts.host(host).output_of(&text)).into_iter().for_each(drop)
+                for host in [host, other] {
+                    hosts.host(host).output_of(&text);
+                }
             }
             ["on", host] if language == "console" => {
                 for (command, expected) in commands(&text) {
