@@ -1,6 +1,6 @@
 //! A file of Consul as a tree: values of JSON or HCL, each with its file and line.
 
-/// A file that was read, numbered in the order of [`Sources`](super::Sources).
+/// A file that was read, numbered in the order of the [`Source`](super::Source)s.
 pub type FileNumber = u16;
 
 /// Position of a value.
