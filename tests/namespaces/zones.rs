@@ -224,8 +224,9 @@ fn reload_moves_a_node_to_another_zone() {
         cluster.hosts[..2].iter().all(|host| host.instances(NEAR) == names(&["near-n2"]))
             && cluster.hosts[2..].iter().all(|host| host.instances(NEAR) == in_b)
     });
-    assert!(
-        cluster.hosts[0].output_of(&["members"]).lines().any(|line| line.starts_with("n3") && line.contains(" b "))
-    );
+    until("the members show the new zone", || {
+        let members = cluster.hosts[0].output_of(&["members"]);
+        members.lines().any(|line| line.starts_with("n3") && line.contains(" b "))
+    });
     println!("moved to another zone: {took:?}");
 }
