@@ -220,4 +220,9 @@ impl Node {
     pub fn place(&self) -> Place<'_> {
         Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }
     }
+
+    /// Returns the place of the external nodes that the node owns: its datacenter, and no zone.
+    pub fn place_of_external(&self) -> Place<'_> {
+        Place { zone: None, ..self.place() }
+    }
 }

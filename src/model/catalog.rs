@@ -334,16 +334,14 @@ impl Catalog {
             return Some(member.node.place());
         }
         let claim = self.external(name)?;
-        self.view.get(&claim.owner).map(|owner| claim.node.place(&owner.node))
+        self.view.get(&claim.owner).map(|owner| owner.node.place_of_external())
     }
 
     /// Returns the nearest tier that contains an instance, as seen from `here`.
     pub fn tier(&self, here: Place<'_>, entry: &CatalogEntry) -> Tier {
         let Some(view) = self.view.get(&entry.node) else { return Tier::All };
-        let place = view.node.place();
-        // An external node has the datacenter of its owner, but not its zone.
-        let zone = place.zone.filter(|_| entry.announcement.instance.external.is_none());
-        Tier::of(here, Place { zone, ..place })
+        let is_external = entry.announcement.instance.external.is_some();
+        Tier::of(here, if is_external { view.node.place_of_external() } else { view.node.place() })
     }
 
     /// Counts instances by tier, as seen from `here`.

@@ -10,9 +10,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::{
-    announcement::{CheckReport, MAX_CHECK_TEXT, Node},
+    announcement::{CheckReport, MAX_CHECK_TEXT},
     bounds::{self, BoundsError},
-    nearest::Place,
     registered_name::RegisteredName,
     service::MAX_CHECKS,
 };
@@ -80,11 +79,6 @@ pub enum ExternalNodeError {
 }
 
 impl ExternalNode {
-    /// Returns the place of the node: the datacenter of its owner, and no zone.
-    pub fn place<'a>(&self, owner: &'a Node) -> Place<'a> {
-        Place { zone: None, ..owner.place() }
-    }
-
     /// Returns the name in the letter case of its registration.
     pub fn shown_name(&self) -> &str {
         self.letter_case.as_deref().unwrap_or_else(|| self.name.as_str())

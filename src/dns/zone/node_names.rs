@@ -29,7 +29,7 @@ impl NodeNames {
     /// Returns the records of an external node, whose datacenter is that of its owner; `None` if it is not answered.
     pub(super) fn of_external(catalog: &Catalog, claim: &Claim, ttl: u32) -> Option<Self> {
         let owner = catalog.node(&claim.owner).filter(|_| is_answered(claim))?;
-        Some(Self::with(&claim.node.addresses, claim.node.place(owner), &claim.node.meta, ttl))
+        Some(Self::with(&claim.node.addresses, owner.place_of_external(), &claim.node.meta, ttl))
     }
 
     /// Returns the records of a member.

@@ -63,7 +63,7 @@ impl<'a> NodeRef<'a> {
 
     /// Returns the place of the node: an external node has the datacenter of its owner and no zone.
     pub(crate) fn place(&self) -> Place<'a> {
-        self.external.map_or_else(|| self.view.node.place(), |external| external.place(&self.view.node))
+        if self.external.is_some() { self.view.node.place_of_external() } else { self.view.node.place() }
     }
 
     pub(crate) fn meta(&self) -> &'a BTreeMap<String, String> {
