@@ -113,14 +113,7 @@ fn view() -> impl Strategy<Value = View> {
 }
 
 fn node(name: &str, datacenter: &str, addresses: Vec<IpAddr>) -> Node {
-    Node {
-        name: label(name),
-        addresses,
-        datacenter: label(datacenter),
-        zone: None,
-        meta: Default::default(),
-        checks: None,
-    }
+    Node::new(label(name), addresses, label(datacenter))
 }
 
 // Questions.

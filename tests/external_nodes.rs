@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::fs;
-
 use serde_json::{Value, json};
 use support::{
     agent::Agent,
@@ -180,18 +178,9 @@ fn external_node_survives_the_restart_of_its_agent() {
     assert_eq!(ask(agent.http(), "GET", "/v1/catalog/node/rack%201%2Fdb.2", "").json()["Node"]["Address"], "10.9.0.2");
 }
 
-fn host_b() -> Agent {
-    Agent::start_with("", &[], |folder| {
-        let config = "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
-                      resolver: {allow: []}\n";
-        fs::write(folder.join("muster.yaml"), config).unwrap();
-    })
-}
-
 #[test]
 fn two_owners_of_one_name_are_a_conflict_with_one_winner() {
-    let (a, b) = (Agent::start(), host_b());
+    let (a, b) = (Agent::start(), Agent::start_host_b());
     let node = |address: &str| json!({"Node": "db1", "Address": address, "Service": {"Service": "pg", "Port": 5432}});
     register(&a, &node("10.9.0.1"));
     register(&b, &node("10.9.0.2"));

@@ -204,14 +204,7 @@ impl World {
 /// Returns a node; its name may end in `@DATACENTER`.
 fn node(name: &str, addresses: Vec<IpAddr>) -> Node {
     let (name, datacenter) = name.split_once('@').unwrap_or((name, "dc1"));
-    Node {
-        name: label(name),
-        addresses,
-        datacenter: label(datacenter),
-        zone: None,
-        meta: Default::default(),
-        checks: None,
-    }
+    Node::new(label(name), addresses, label(datacenter))
 }
 
 fn answer(tables: &Tables, ask: &str) -> String {

@@ -216,6 +216,11 @@ impl Node {
         self == other || *self == Self { checks: self.checks.clone(), ..other.clone() }
     }
 
+    /// Returns a node without zone, metadata and checks.
+    pub fn new(name: Label, addresses: Vec<IpAddr>, datacenter: Label) -> Self {
+        Self { name, addresses, datacenter, zone: None, meta: BTreeMap::new(), checks: None }
+    }
+
     /// Returns the zone and the datacenter of the node.
     pub fn place(&self) -> Place<'_> {
         Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }

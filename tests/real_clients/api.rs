@@ -1,7 +1,6 @@
 //! Clients of Consul's HTTP API in Python and Node.js: all calls to supported endpoints, and errors of others.
 
 use std::{
-    fs,
     io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -27,18 +26,8 @@ fn script(name: &str) -> String {
     format!("{}/tests/real_clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Starts a node that is not a member of the first one's cluster.
-fn host_b() -> Agent {
-    Agent::start_with("", &[], |folder| {
-        let config = "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
-                      resolver: {allow: []}\n";
-        fs::write(folder.join("muster.yaml"), config).unwrap();
-    })
-}
-
 fn assert_python(python: &Path, modules: &Path) {
-    let (agent, other, backend) = (Agent::start(), host_b(), Backend::start(&["web"]));
+    let (agent, other, backend) = (Agent::start(), Agent::start_host_b(), Backend::start(&["web"]));
     let mut command = process::command(python);
     command.args(["-W", "ignore", &script("consul_client.py")]).env("PYTHONPATH", modules);
     command.args([agent.http(), other.gossip(), backend[0].address()].map(|address| address.to_string()));

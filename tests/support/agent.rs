@@ -43,6 +43,16 @@ impl Agent {
         Self::start_with("", &[], |_| {})
     }
 
+    /// Starts an agent of another node, `host-b` at 10.0.0.8, with a cluster of its own.
+    pub fn start_host_b() -> Self {
+        Self::start_with("", &[], |folder| {
+            let config = "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                          dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
+                          resolver: {allow: []}\n";
+            fs::write(folder.join("muster.yaml"), config).unwrap();
+        })
+    }
+
     /// Starts an agent with additional configuration and environment variables, in a folder that `prepare` fills.
     pub fn start_with(config: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let mut command = process::muster();
