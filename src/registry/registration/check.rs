@@ -85,12 +85,14 @@ pub(super) struct ReadCheck {
 pub(super) fn read_check(body: &Value, place: &str, own: Option<&str>, host: &Host) -> Result<ReadCheck, FieldError> {
     let fields = Fields::new(body, place)?;
     for (field, why) in [
-        ("Script", "muster runs no shell: use Args with the program and its arguments"),
-        ("Shell", "muster runs no shell and has no Docker checks: use Args with the shell as its program"),
+        // Docker checks have a script or a shell, too.
         (
             "DockerContainerID",
-            "muster does not connect to Docker: use an HTTP, TCP or GRPC check of the container's address",
+            "muster runs no checks in Docker containers: use an HTTP, TCP or GRPC check of the container's address, or Args \
+             with `docker exec`",
         ),
+        ("Script", "muster runs no shell: use Args with the program and its arguments"),
+        ("Shell", "muster runs no shell: use Args with the shell as its program"),
         ("TCPUseTLS", "muster has no TLS in TCP checks: use HTTP or H2PING"),
     ] {
         if !fields.is_empty(field) {

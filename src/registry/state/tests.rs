@@ -219,11 +219,17 @@ fn refusal_names_the_field_its_range_and_its_value() {
         (check(json!({"Script": "true"})), "Check.Script is not supported: muster runs no shell".to_owned()),
         (
             check(json!({"DockerContainerID": "c0ffee", "Shell": "/bin/sh", "Args": ["true"]})),
-            "Check.Shell is not supported: muster runs no shell and has no Docker checks".to_owned(),
+            "Check.DockerContainerID is not supported: muster runs no checks in Docker containers: use an HTTP"
+                .to_owned(),
         ),
         (
-            check(json!({"DockerContainerID": "c0ffee", "Args": ["true"]})),
-            "Check.DockerContainerID is not supported: muster does not connect to Docker".to_owned(),
+            check(json!({"docker_container_id": "c0ffee", "shell": "/bin/sh", "script": "true"})),
+            "Check.DockerContainerID is not supported: muster runs no checks in Docker containers: use an HTTP"
+                .to_owned(),
+        ),
+        (
+            check(json!({"Shell": "/bin/sh", "Args": ["true"]})),
+            "Check.Shell is not supported: muster runs no shell: use Args with the shell".to_owned(),
         ),
         (check(json!({"TCP": "a:1", "TCPUseTLS": true})), "Check.TCPUseTLS is not supported: ".to_owned()),
         (
