@@ -152,6 +152,8 @@ fn json_has_the_fields_of_consul() {
 #[test]
 fn agent_self_has_the_keys_and_the_version_of_consul() {
     let agent = agent();
+    let own_instances = || get(&agent, "agent/self").json()["Member"]["Muster"]["Instances"].clone();
+    until("the member counts its instances", || own_instances() == 2);
     let myself = get(&agent, "agent/self").json();
     let keys: Vec<&String> = myself.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["Config", "Coord", "DebugConfig", "Member", "Meta", "Stats", "xDS"]);
@@ -161,7 +163,9 @@ fn agent_self_has_the_keys_and_the_version_of_consul() {
     );
     let disabled = json!({"Port": -1, "Ports": {"Plaintext": -1, "TLS": -1}, "SupportedProxies": {}});
     assert_eq!(myself["xDS"], disabled);
-    assert_eq!(myself["Stats"]["consul"], json!({"server": "false", "known_servers": "1"}));
+    let leader = get(&agent, "status/leader").json();
+    let consul = json!({"server": "false", "known_servers": "1", "leader_addr": leader});
+    assert_eq!(myself["Stats"]["consul"], consul);
     assert_eq!(myself["Config"]["Version"], "1.20.0+ent");
     assert_eq!(myself["Stats"]["build"]["version"], "1.20.0+ent");
     assert_eq!(myself["DebugConfig"]["DNSPort"], agent.address().port());
@@ -295,7 +299,8 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("PUT", "event/fire/x?dc=dc2", "", 400, "No path to datacenter dc2"),
         ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
         ("GET", "agent/monitor", "", 400, "log"),
-        ("PUT", "agent/token/default", "", 400, "muster has no ACLs"),
+        ("PUT", "agent/token/default", "", 401, "ACL support disabled: muster has no ACLs"),
+        ("GET", "acl/token/self", "", 401, "ACL support disabled: muster has no ACLs"),
         ("GET", "discovery-chain/web", "", 400, "muster has no service mesh"),
         ("GET", "internal/ui/nodes", "", 400, "the web UI of Consul"),
         ("PUT", "coordinate/update", "{}", 400, "muster has no network coordinates"),

@@ -10,9 +10,8 @@ use super::{
 
 /// Responds to an unknown path.
 pub(super) async fn no_such_endpoint(uri: Uri) -> ApiError {
-    if let Some(reason) = unsupported::reason(uri.path()) {
-        // 400: clients of a key/value store interpret 404 as a missing key.
-        return ApiError(StatusCode::BAD_REQUEST, format!("{reason}."));
+    if let Some(refusal) = unsupported::refusal(uri.path()) {
+        return refusal;
     }
     // The last line stands for all streams.
     let listed = ENDPOINTS.iter().filter(|known| !known.path.starts_with("/v1/watch/"));

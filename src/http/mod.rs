@@ -128,6 +128,11 @@ impl Agent {
     /// Returns the defaults for registrations on this node.
     fn host(&self) -> Host {
         Host {
+    /// Returns the address of the leader that programs for Consul see: every node answers for itself, so each is its own leader.
+    fn leader_address(&self) -> String {
+        self.gossip.to_string()
+    }
+
             node: self.node.clone(),
             addresses: self.advertise.addresses().to_vec(),
             allow_link_local: self.allow_link_local,

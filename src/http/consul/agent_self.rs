@@ -92,7 +92,8 @@ fn stats(agent: &Agent, membership: &Membership) -> BTreeMap<String, BTreeMap<St
     let runtime = [("os", std::env::consts::OS.to_owned()), ("arch", std::env::consts::ARCH.to_owned())];
     let live = membership.members.iter().filter(|member| member.reach.is_live()).count();
     // Every node answers for the cluster, as a server of Consul does for a client.
-    let consul = [("server", "false".to_owned()), ("known_servers", live.to_string())];
+    let consul =
+        [("server", "false".to_owned()), ("known_servers", live.to_string()), ("leader_addr", agent.leader_address())];
     let build =
         [("version", agent.reported_version().to_owned()), ("prerelease", String::new()), ("revision", String::new())];
     BTreeMap::from([

@@ -278,7 +278,7 @@ fn count(checks: &[Check]) -> [usize; 3] {
 
 /// Every node answers for itself, so each is its own leader.
 pub(crate) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
-    json(&uri, &api.agent.gossip.to_string())
+    json(&uri, &api.agent.leader_address())
 }
 
 pub(crate) async fn peers(State(api): State<Api>, uri: Uri) -> Response {

@@ -1,12 +1,19 @@
 //! Endpoints of Consul that muster lacks.
 
+use axum::http::StatusCode;
+
+use crate::http::response::ApiError;
+
+/// Paths of Consul's ACLs. A Consul without ACLs answers 401 with this text, by which programs find out.
+const ACL: &[&str] = &["/v1/acl/", "/v1/agent/token/"];
+const NO_ACL: &str =
+    "ACL support disabled: muster has no ACLs, and its tokens are in files, which are reloaded after changes.";
+
 /// Endpoints of Consul that muster lacks, with the reason.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("/v1/kv/", "muster has no key/value store"),
     ("/v1/session/", "muster has no sessions and no locks, which need consensus"),
     ("/v1/txn", "muster has no transactions, which need consensus"),
-    ("/v1/acl/", "muster has no ACLs"),
-    ("/v1/agent/token/", "muster has no ACLs: tokens are in files, which are reloaded after changes"),
     ("/v1/agent/monitor", "the agent's log is not streamed: read it from the service manager"),
     ("/v1/agent/host", "muster does not report the host's hardware"),
     ("/v1/connect/", "muster has no service mesh"),
@@ -26,7 +33,12 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("/v1/peering", "muster has no peerings: one cluster spans all datacenters"),
 ];
 
-/// Returns the reason why muster lacks an endpoint of Consul; `None` if Consul has none at this path.
-pub(crate) fn reason(path: &str) -> Option<&'static str> {
-    UNSUPPORTED.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, reason)| *reason)
+/// Returns the refusal of an endpoint of Consul that muster lacks; `None` if Consul has none at this path.
+pub(crate) fn refusal(path: &str) -> Option<ApiError> {
+    if ACL.iter().any(|prefix| path.starts_with(prefix)) {
+        return Some(ApiError(StatusCode::UNAUTHORIZED, NO_ACL.to_owned()));
+    }
+    let (_, reason) = UNSUPPORTED.iter().find(|(prefix, _)| path.starts_with(prefix))?;
+    // 400: clients of a key/value store interpret 404 as a missing key.
+    Some(ApiError(StatusCode::BAD_REQUEST, format!("{reason}.")))
 }
