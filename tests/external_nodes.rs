@@ -51,6 +51,36 @@ fn db1() -> Value {
 }
 
 #[test]
+fn index_of_a_node_follows_its_own_changes() {
+    let agent = Agent::start();
+    register(&agent, &json!({"Node": "db1", "Address": "10.9.0.1", "Service": {"Service": "pg"}}));
+    register(&agent, &json!({"Node": "db2", "Address": "10.9.0.2"}));
+    // Returns CreateIndex and ModifyIndex of both nodes and of the agent's own.
+    let indexes = || {
+        let nodes = get(&agent, "catalog/nodes").json();
+        let of = |node: &Value| [&node["CreateIndex"], &node["ModifyIndex"]].map(|index| index.as_u64().unwrap());
+        nodes.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    let before = indexes();
+    assert!(before.iter().all(|[created, modified]| created == modified), "{before:?}");
+    assert!(before[0][0] < before[1][0], "{before:?}");
+    register(&agent, &json!({"Node": "db1", "Address": "10.9.0.1", "NodeMeta": {"rack": "r1"}}));
+    let after = indexes();
+    assert_eq!(after[0][0], before[0][0]);
+    assert!(after[0][1] > before[1][1], "{after:?}");
+    assert_eq!(after[1..], before[1..]);
+    assert_eq!(get(&agent, "catalog/nodes").index(), after[0][1]);
+    // Each list has the same.
+    let node = get(&agent, "catalog/node/db1").json()["Node"].clone();
+    assert_eq!((&node["CreateIndex"], &node["ModifyIndex"]), (&json!(after[0][0]), &json!(after[0][1])));
+    assert_eq!(get(&agent, "health/service/pg").json()[0]["Node"], node);
+    assert_eq!(get(&agent, "catalog/node-services/db1").json()["Node"], node);
+    // A service of the node is no change of the node.
+    register(&agent, &json!({"Node": "db2", "Address": "10.9.0.2", "Service": {"Service": "pg"}}));
+    assert_eq!(indexes(), after);
+}
+
+#[test]
 fn external_node_is_in_the_catalog_and_in_dns() {
     let agent = Agent::start();
     register(&agent, &db1());

@@ -28,9 +28,9 @@ pub struct Node {
     /// Zone of the node; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locality: Option<Locality>,
-    /// Index of the last change, for blocking queries.
+    /// Index of this agent at which the node was added.
     pub create_index: u64,
-    /// Same as `CreateIndex`.
+    /// Index of this agent at the last change of the node's own data.
     pub modify_index: u64,
 }
 
@@ -190,9 +190,9 @@ pub struct Check {
     pub kind: String,
     /// Definition, of a check that was reported to the catalog; otherwise empty.
     pub definition: BTreeMap<String, serde_json::Value>,
-    /// Index of the last change.
+    /// Index of the last change; for a check of a node, the index at which the node was added.
     pub create_index: u64,
-    /// Same as `CreateIndex`.
+    /// Index of the last change of the service, or of the node with its checks.
     pub modify_index: u64,
 }
 

@@ -4,13 +4,15 @@
 //! the services that changed, so the cost of a flip is proportional to the flip. The DNS tables follow from [`Touched`].
 
 mod external;
+mod node_versions;
 mod view_diff;
 
 use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-pub use self::external::Claim;
+pub use self::{external::Claim, node_versions::NodeVersions};
 use self::{
     external::External,
+    node_versions::{ByNode, is_described_alike},
     view_diff::{Change, Known, ViewDiff},
 };
 use super::{
@@ -152,6 +154,7 @@ pub struct Catalog {
     external: External,
     conflicts: imbl::OrdSet<RegisteredName>,
     versions: Versions,
+    node_versions: ByNode,
     only_passing: bool,
 }
 
@@ -245,8 +248,8 @@ impl Catalog {
     /// Applies a new view; the cost is proportional to the difference from the previous one.
     pub fn update(&mut self, view: View) -> Touched {
         let ViewDiff { nodes, external: claims, checks, services: changes } = ViewDiff::between(&self.view, &view);
-        self.view = view;
-        if nodes.is_empty() && claims.is_empty() && changes.is_empty() && !checks {
+        let before = std::mem::replace(&mut self.view, view);
+        if nodes.is_empty() && claims.is_empty() && changes.is_empty() && checks.is_empty() {
             return Touched::default();
         }
         self.versions.all += 1;
@@ -264,9 +267,19 @@ impl Catalog {
         let mut external: BTreeSet<RegisteredName> = BTreeSet::new();
         for (name, owner) in claims {
             reports.extend(self.show_again(&name).into_iter().filter(|service| !services.contains(service)));
-            if self.external.update(&name, &owner, &self.view) {
+            let first = |external: &External| external.claims(&name).first().map(|claim| claim.node.clone());
+            let was = first(&self.external);
+            let differs = self.external.update(&name, &owner, &self.view);
+            let is_alike = was.zip(first(&self.external)).is_some_and(|(was, is)| is_described_alike(&was, &is));
+            self.raise_node_version(&name, is_alike);
+            if differs {
                 external.insert(name);
             }
+        }
+        for name in nodes.union(&checks) {
+            let both = before.get(name).zip(self.view.get(name));
+            let is_alike = both.is_some_and(|(was, is)| was.node.is_described_alike(&is.node));
+            self.raise_node_version(&RegisteredName::from(name.clone()), is_alike);
         }
         // A member takes precedence over external nodes of its name.
         let named = nodes.iter().map(|name| RegisteredName::from(name.clone()));
@@ -300,6 +313,12 @@ impl Catalog {
     /// Returns the versions of the catalog and its parts.
     pub fn versions(&self) -> Versions {
         self.versions
+    }
+
+    /// Returns the versions of a node; those of all nodes for an unknown one.
+    pub fn node_versions(&self, name: &RegisteredName) -> NodeVersions {
+        let all = self.versions.nodes;
+        self.node_versions.of(name).unwrap_or(NodeVersions { added: all, described: all, changed: all })
     }
 
     /// Iterates over all services, in no order.
@@ -425,6 +444,15 @@ impl Catalog {
             self.services.remove(&name);
         } else {
             self.services.insert(name, Arc::new(service));
+        }
+    }
+
+    /// Records a change of a node, or its removal.
+    fn raise_node_version(&mut self, name: &RegisteredName, is_described_alike: bool) {
+        if self.has_member(name) || !self.claims(name).is_empty() {
+            self.node_versions.change(name, is_described_alike, self.versions.all);
+        } else {
+            self.node_versions.remove(name);
         }
     }
 

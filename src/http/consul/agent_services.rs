@@ -32,7 +32,7 @@ const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash")
 
 /// Returns this node. Its external nodes are not among its services.
 fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<NodeRef<'a>> {
-    catalog.view().get(&api.agent.node).map(|view| NodeRef::member(view))
+    catalog.view().get(&api.agent.node).map(|view| NodeRef::member(catalog, view))
 }
 
 pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
@@ -97,9 +97,8 @@ fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeIns
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let version = catalog.versions().nodes;
         let checks = own(&api, catalog).into_iter().flat_map(|node| {
-            own_node_checks(node.view, version)
+            own_node_checks(&node)
                 .chain(node.instances(catalog).into_iter().flat_map(|placed| placed.checks()))
         });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())

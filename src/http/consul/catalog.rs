@@ -107,8 +107,7 @@ pub(crate) async fn datacenters(State(api): State<Api>, uri: Uri, query: Query) 
 pub(crate) async fn nodes(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     let query = query.with_agent(&api);
     show(&api, &uri, &query, Topic::Nodes, |Snapshot { catalog, .. }| {
-        let version = catalog.versions().nodes;
-        Ok(matching_nodes(catalog, &query)?.into_iter().map(|node| node.node(version)).collect::<Vec<_>>())
+        Ok(matching_nodes(catalog, &query)?.into_iter().map(|node| node.node()).collect::<Vec<_>>())
     })
     .await
 }
@@ -168,7 +167,7 @@ pub(crate) async fn node(
         let node = matching_node(catalog, &name, &query)?;
         let shown = node.map(|node| {
             let services = filter_services(services_by_id(catalog, node), filter.as_ref())?;
-            Ok(NodeServices { node: node.node(catalog.versions().nodes), services })
+            Ok(NodeServices { node: node.node(), services })
         });
         shown.transpose()
     })
@@ -188,7 +187,7 @@ pub(crate) async fn node_services(
         let node = matching_node(catalog, &name, &query)?;
         let services = node.map_or_else(BTreeMap::new, |node| services_by_id(catalog, node));
         let services = filter_services(services, filter.as_ref())?.into_values().collect();
-        let node = node.map(|node| node.node(catalog.versions().nodes));
+        let node = node.map(|node| node.node());
         Ok(NodeServiceList { node, services })
     })
     .await
@@ -225,10 +224,9 @@ pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let dc = query.datacenter()?;
         let tables = api.explain.tables.load();
-        let version = catalog.versions().nodes;
         let nodes = NodeRef::all(catalog);
         let of_nodes: BTreeMap<&str, [usize; 3]> =
-            nodes.iter().map(|node| (node.name(), count(&node.checks(version)))).collect();
+            nodes.iter().map(|node| (node.name(), count(&node.checks()))).collect();
         let summaries = catalog.services().filter_map(|(_, service)| {
             let here = |placed: &NodeInstance<'_>| matches(&query, &placed.host(), dc.as_ref());
             let mut summary = Summary::default();
@@ -276,7 +274,6 @@ fn count(checks: &[Check]) -> [usize; 3] {
     [with(Status::Passing), with(Status::Warning), with(Status::Critical)]
 }
 
-/// Every node answers for itself, so each is its own leader.
 pub(crate) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
     json(&uri, &api.agent.leader_address())
 }

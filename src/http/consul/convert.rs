@@ -15,8 +15,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
-        catalog::{Catalog, CatalogEntry, Freshness, NodeView},
-        external_node::ExternalNode,
+        catalog::{Catalog, CatalogEntry, Freshness, NodeVersions, NodeView},
         health::Status,
     },
     printable,
@@ -48,10 +47,8 @@ pub(crate) fn problem(problem: &Diagnostic) -> Problem {
 
 /// An instance with its node.
 pub(crate) struct NodeInstance<'a> {
-    /// Node that announces the instance.
-    pub(crate) view: &'a NodeView,
-    /// External node on which the instance is.
-    pub(crate) external: Option<&'a ExternalNode>,
+    /// Node on which the instance is.
+    pub(crate) host: NodeRef<'a>,
     pub(crate) announcement: &'a Announcement,
     /// Catalog version of the service's last change.
     pub(crate) version: u64,
@@ -61,19 +58,19 @@ impl<'a> NodeInstance<'a> {
     /// Joins a catalog entry with its node; `None`: the node has just gone, or the record of the external node has not arrived.
     pub(crate) fn new(catalog: &'a Catalog, entry: &'a CatalogEntry, version: u64) -> Option<Self> {
         let view = catalog.view().get(&entry.node)?;
-        let external = match entry.announcement.instance.external.as_deref() {
-            Some(name) => Some(&*catalog.claims(name).first()?.node),
-            None => None,
+        let host = match entry.announcement.instance.external.as_deref() {
+            Some(name) => NodeRef::external(catalog, view, &catalog.claims(name).first()?.node),
+            None => NodeRef::member(catalog, view),
         };
-        Some(Self { view, external, announcement: &entry.announcement, version })
+        Some(Self { host, announcement: &entry.announcement, version })
     }
 
     pub(crate) fn host(&self) -> NodeRef<'a> {
-        NodeRef { view: self.view, external: self.external }
+        self.host
     }
 
     fn node(&self) -> &ModelNode {
-        &self.view.node
+        &self.host.view.node
     }
 
     pub(crate) fn service(&self) -> Service {
@@ -99,7 +96,7 @@ impl<'a> NodeInstance<'a> {
     }
 
     pub(crate) fn catalog_service(&self) -> CatalogService {
-        let (node, service) = (self.host().node(self.version), self.service());
+        let (node, service) = (self.host.node(), self.service());
         CatalogService {
             id: node.id,
             node: node.node,
@@ -127,9 +124,9 @@ impl<'a> NodeInstance<'a> {
 
     pub(crate) fn entry(&self) -> Entry {
         let host = self.host();
-        let mut checks = host.checks(self.version);
+        let mut checks = host.checks();
         checks.extend(self.checks());
-        Entry { node: host.node(self.version), service: self.service(), checks }
+        Entry { node: host.node(), service: self.service(), checks }
     }
 
     /// Returns the instance's checks, and a critical check for its hold.
@@ -181,7 +178,7 @@ impl<'a> NodeInstance<'a> {
         });
         checks.extend(own);
         checks.iter_mut().for_each(|check| self.host().add_details(check));
-        if checks.is_empty() && self.external.is_none() {
+        if checks.is_empty() && self.host.external.is_none() {
             // Without a report, the state is still known.
             let (status, why) = match &self.announcement.state {
                 InstanceState::Critical(why) => (Status::Critical, &**why),
@@ -195,7 +192,7 @@ impl<'a> NodeInstance<'a> {
 
     /// Worst status of the checks of the instance and its node, in Consul's terms.
     pub(crate) fn aggregated_status(&self) -> &'static str {
-        if self.view.freshness == Freshness::Gone {
+        if self.host.view.freshness == Freshness::Gone {
             return Status::Critical.as_str();
         }
         match &self.announcement.state {
@@ -231,7 +228,7 @@ fn locality(node: &ModelNode) -> Option<Locality> {
 }
 
 /// Converts a node.
-pub(crate) fn node(view: &NodeView, version: u64) -> Node {
+pub(crate) fn node(view: &NodeView, versions: NodeVersions) -> Node {
     let node = &view.node;
     Node {
         id: node_id(&node.name),
@@ -241,14 +238,14 @@ pub(crate) fn node(view: &NodeView, version: u64) -> Node {
         tagged_addresses: tagged_addresses(&node.addresses),
         meta: node.meta.clone(),
         locality: locality(node),
-        create_index: version,
-        modify_index: version,
+        create_index: versions.added,
+        modify_index: versions.described,
     }
 }
 
 /// Returns the checks of a node: reachability, maintenance and its own checks.
-pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
-    let (status, output) = match view.freshness {
+pub(crate) fn node_checks(node: &NodeRef<'_>) -> Vec<Check> {
+    let (status, output) = match node.view.freshness {
         Freshness::Live => (Status::Passing, "Agent alive and reachable"),
         Freshness::LastKnown => (Status::Passing, "Unreachable in a partition: last known state is answered"),
         Freshness::Gone => (Status::Critical, "Agent not live or unreachable"),
@@ -258,28 +255,23 @@ pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
         name: "Serf Health Status".to_owned(),
         status: status.as_str().to_owned(),
         output: output.to_owned(),
-        ..node_check(view, version)
+        ..node.check()
     };
     let mut checks = vec![reachable];
-    checks.extend(own_node_checks(view, version));
+    checks.extend(own_node_checks(node));
     checks
 }
 
 /// Returns the maintenance of a node and its own checks: what its agent reports about it.
-pub(crate) fn own_node_checks(view: &NodeView, version: u64) -> impl Iterator<Item = Check> {
-    view.node.checks.iter().flat_map(|report| &report.checks).map(move |known| Check {
+pub(crate) fn own_node_checks(node: &NodeRef<'_>) -> impl Iterator<Item = Check> {
+    node.view.node.checks.iter().flat_map(|report| &report.checks).map(move |known| Check {
         check_id: known.id.to_string(),
         name: known.name.to_string(),
         notes: known.notes.to_string(),
         status: known.status.as_str().to_owned(),
         output: known.output.to_string(),
-        ..node_check(view, version)
+        ..node.check()
     })
-}
-
-fn node_check(view: &NodeView, version: u64) -> Check {
-    let node = view.node.name.to_string();
-    Check { node, create_index: version, modify_index: version, ..Check::default() }
 }
 
 /// Returns Consul's tagged addresses of a node.

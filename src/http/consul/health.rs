@@ -37,7 +37,7 @@ pub(crate) async fn node(
 }
 
 fn checks_on(catalog: &Catalog, node: NodeRef<'_>) -> Vec<Check> {
-    let mut checks = node.checks(catalog.versions().nodes);
+    let mut checks = node.checks();
     checks.extend(node.instances(catalog).iter().flat_map(NodeInstance::checks));
     checks
 }

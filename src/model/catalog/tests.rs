@@ -339,6 +339,45 @@ fn changed_check_of_an_external_node_raises_the_versions_of_its_services_only() 
 }
 
 #[test]
+fn versions_of_a_node_follow_its_own_changes() {
+    let a = |rack: &str, healthy: bool| {
+        let (name, view) = node("a", &[("web", "w1", "10.0.0.1", Passing)]);
+        let meta = BTreeMap::from([("rack".to_owned(), rack.to_owned())]);
+        let checks = (!healthy).then(|| Arc::new(HealthReport { since: 1, checks: vec![] }));
+        let node = Arc::new(Node { meta, checks, ..Node::clone(&view.node) });
+        (name, Arc::new(NodeView { node, ..NodeView::clone(&view) }))
+    };
+    let b = |status| node("b", &[("db", "d1", "10.0.0.2", status)]);
+    let host = |address| owner("c", &[("x", address)], Freshness::Live);
+    // View, then the versions of a and of the external node x: added, described, changed.
+    let steps: Vec<(&str, View, [u64; 3], [u64; 3])> = vec![
+        ("a node", View::from_iter([a("r1", true)]), [1, 1, 1], [1, 1, 1]),
+        ("others", View::from_iter([a("r1", true), b(Passing), host("10.9.0.1")]), [1, 1, 1], [2, 2, 2]),
+        ("an instance", View::from_iter([a("r1", true), b(Critical), host("10.9.0.1")]), [1, 1, 1], [2, 2, 2]),
+        ("metadata", View::from_iter([a("r2", true), b(Critical), host("10.9.0.1")]), [1, 4, 4], [2, 2, 2]),
+        ("a check", View::from_iter([a("r2", false), b(Critical), host("10.9.0.1")]), [1, 4, 5], [2, 2, 2]),
+        (
+            "freshness",
+            View::from_iter([unreachable(a("r2", false)), b(Critical), unreachable(host("10.9.0.1"))]),
+            [1, 4, 6],
+            [2, 2, 6],
+        ),
+        ("an address", View::from_iter([a("r2", false), host("10.9.0.2")]), [1, 4, 7], [2, 7, 7]),
+        // Versions of a node that left are not kept.
+        ("it left", View::from_iter([host("10.9.0.2")]), [8, 8, 8], [2, 7, 7]),
+        ("it is back", View::from_iter([a("r2", true), host("10.9.0.2")]), [9, 9, 9], [2, 7, 7]),
+    ];
+    let mut catalog = Catalog::default();
+    for (step, view, of_a, of_x) in steps {
+        catalog.update(view);
+        for (name, expected) in [("a", of_a), ("x", of_x)] {
+            let NodeVersions { added, described, changed } = catalog.node_versions(&label(name).into());
+            assert_eq!([added, described, changed], expected, "{step}: {name}");
+        }
+    }
+}
+
+#[test]
 fn answered_instances_are_healthy_and_all_are_declared() {
     let cases = [
         (InstanceState::Passing, Freshness::Live, (1, 0)),

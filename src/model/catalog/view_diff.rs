@@ -63,8 +63,8 @@ pub(crate) struct ViewDiff {
     pub(crate) nodes: BTreeSet<Label>,
     /// External nodes that an owner announces, withdraws or changes, or whose owner changed, each with its owner.
     pub(crate) external: Vec<(RegisteredName, Label)>,
-    /// True if a node has other results of its checks.
-    pub(crate) checks: bool,
+    /// Nodes with other results of their checks.
+    pub(crate) checks: BTreeSet<Label>,
     /// Changes of instances, by service.
     pub(crate) services: BTreeMap<RegisteredName, Vec<Change>>,
 }
@@ -102,7 +102,10 @@ impl ViewDiff {
             let all: BTreeSet<&RegisteredName> = hosted.keys().chain(hosts.keys()).collect();
             self.external.extend(all.into_iter().map(|host| (host.clone(), name.clone())));
         }
-        self.checks |= old.and_then(|view| view.node.checks.as_ref()) != new.and_then(|view| view.node.checks.as_ref());
+        let checks = |view: Option<&Arc<NodeView>>| view.and_then(|view| view.node.checks.clone());
+        if checks(old) != checks(new) {
+            self.checks.insert(name.clone());
+        }
         let none = Announcements::new();
         let before = old.map_or(&none, |view| &view.announcements);
         let after = new.map_or(&none, |view| &view.announcements);

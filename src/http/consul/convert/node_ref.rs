@@ -7,7 +7,7 @@ use crate::{
     api::catalog::{Check, Node},
     model::{
         announcement::CheckReport,
-        catalog::{Catalog, Claim, Freshness, NodeView},
+        catalog::{Catalog, Claim, Freshness, NodeVersions, NodeView},
         external_node::ExternalNode,
         health::Status,
         name::Label,
@@ -23,28 +23,36 @@ pub(crate) struct NodeRef<'a> {
     /// The member, or the owner of the external node.
     pub(crate) view: &'a NodeView,
     pub(crate) external: Option<&'a ExternalNode>,
+    /// Versions of the catalog at changes of the node.
+    pub(crate) versions: NodeVersions,
 }
 
 impl<'a> NodeRef<'a> {
-    pub(crate) fn member(view: &'a NodeView) -> Self {
-        Self { view, external: None }
+    pub(crate) fn member(catalog: &Catalog, view: &'a NodeView) -> Self {
+        let versions = catalog.node_versions(&RegisteredName::from(view.node.name.clone()));
+        Self { view, external: None, versions }
+    }
+
+    /// Returns an external node with its owner.
+    pub(super) fn external(catalog: &Catalog, owner: &'a NodeView, node: &'a ExternalNode) -> Self {
+        Self { view: owner, external: Some(node), versions: catalog.node_versions(&node.name) }
     }
 
     fn claimed(catalog: &'a Catalog, claim: &'a Claim) -> Option<Self> {
         let view = catalog.view().get(&claim.owner)?;
-        Some(Self { view, external: Some(&claim.node) })
+        Some(Self::external(catalog, view, &claim.node))
     }
 
     /// Returns the node of that name.
     pub(crate) fn find(catalog: &'a Catalog, name: &RegisteredName) -> Option<Self> {
         let member = Label::parse(name.as_str()).ok().and_then(|name| catalog.view().get(&name));
-        let member = member.map(|view| Self::member(view));
+        let member = member.map(|view| Self::member(catalog, view));
         member.or_else(|| Self::claimed(catalog, catalog.external(name)?))
     }
 
     /// Returns all nodes, sorted by name.
     pub(crate) fn all(catalog: &'a Catalog) -> Vec<Self> {
-        let members = catalog.view().values().map(|view| Self::member(view));
+        let members = catalog.view().values().map(|view| Self::member(catalog, view));
         let external = catalog.external_nodes().filter_map(|claim| Self::claimed(catalog, claim));
         let mut all: Vec<Self> = members.chain(external).collect();
         all.sort_by(|one, other| one.name().cmp(other.name()));
@@ -71,8 +79,8 @@ impl<'a> NodeRef<'a> {
     }
 
     /// Converts the node.
-    pub(crate) fn node(&self, version: u64) -> Node {
-        let Some(external) = self.external else { return convert::node(self.view, version) };
+    pub(crate) fn node(&self) -> Node {
+        let Some(external) = self.external else { return convert::node(self.view, self.versions) };
         let addresses = convert::tagged_addresses(&external.addresses);
         Node {
             id: external.id.map_or_else(|| convert::node_id(&external.name), |id| id.to_string()),
@@ -82,17 +90,16 @@ impl<'a> NodeRef<'a> {
             tagged_addresses: addresses.into_iter().chain(external.tagged.clone()).collect(),
             meta: external.meta.clone(),
             locality: None,
-            create_index: version,
-            modify_index: version,
+            create_index: self.versions.added,
+            modify_index: self.versions.described,
         }
     }
 
     /// Returns the checks of the node as a whole. Those of an external node are as a client reported them; while its owner is
     /// gone, a critical check says so, because nothing of it is answered.
-    pub(crate) fn checks(&self, version: u64) -> Vec<Check> {
-        let Some(external) = self.external else { return convert::node_checks(self.view, version) };
-        let base =
-            || Check { node: self.name().to_owned(), create_index: version, modify_index: version, ..Check::default() };
+    pub(crate) fn checks(&self) -> Vec<Check> {
+        let Some(external) = self.external else { return convert::node_checks(self) };
+        let base = || self.check();
         let mut checks = Vec::new();
         if self.view.freshness == Freshness::Gone {
             let owner = &self.view.node.name;
@@ -107,6 +114,12 @@ impl<'a> NodeRef<'a> {
         checks.extend(external.checks.iter().map(|known| reported(known, base())));
         checks.iter_mut().for_each(|check| self.add_details(check));
         checks
+    }
+
+    /// Returns a check of the node without its content.
+    pub(super) fn check(&self) -> Check {
+        let NodeVersions { added, changed, .. } = self.versions;
+        Check { node: self.name().to_owned(), create_index: added, modify_index: changed, ..Check::default() }
     }
 
     /// Adds notes and definition, which only external nodes have.
@@ -126,7 +139,7 @@ impl<'a> NodeRef<'a> {
             let own = self.view.announcements.values().filter(|known| known.instance.external.is_none());
             let own = own.map(|announcement| {
                 let version = version(&announcement.instance.key);
-                NodeInstance { view: self.view, external: None, announcement, version }
+                NodeInstance { host: *self, announcement, version }
             });
             return own.collect();
         };
@@ -135,8 +148,9 @@ impl<'a> NodeRef<'a> {
         for (key, owner) in catalog.instances_on(&external.name) {
             let Some(view) = catalog.view().get(owner) else { continue };
             let Some(announcement) = view.announcements.get(key) else { continue };
-            let instance = NodeInstance { view, external: Some(external), announcement, version: version(key) };
-            let order = |known: &NodeInstance<'_>| (known.view.freshness, known.view.node.name.clone());
+            let host = Self { view, ..*self };
+            let instance = NodeInstance { host, announcement, version: version(key) };
+            let order = |known: &NodeInstance<'_>| (known.host.view.freshness, known.host.view.node.name.clone());
             if found.get(key).is_none_or(|known| order(&instance) < order(known)) {
                 found.insert(key, instance);
             }
