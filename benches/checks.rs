@@ -80,7 +80,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
         ttl_reports,
         former: Default::default(),
     };
-    let outputs = Outputs { checked, results: watch::Sender::default() };
+    let outputs = Outputs { checked, results: watch::Sender::default(), texts: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, Options::for_this_process(false, 1), shutdown.clone()));
 
     sleep_until(began + WARM_UP).await;

@@ -45,7 +45,7 @@ async fn reloads_leak_no_files_and_no_processes() {
         ttl_reports,
         former: Default::default(),
     };
-    let outputs = Outputs { checked, results: watch::Sender::default() };
+    let outputs = Outputs { checked, results: watch::Sender::default(), texts: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, options, shutdown.clone()));
 
     // The first rounds open descriptors of the runtime, which stay open.

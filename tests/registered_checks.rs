@@ -212,6 +212,40 @@ fn critical_check_of_the_node_takes_its_instances_out_of_answers() {
 }
 
 #[test]
+fn agent_shows_the_newest_text_of_a_ttl_check_before_it_is_announced() {
+    let agent = Agent::start_with("checks:\n  node: {ttl: 10m, initial: passing}\n", &[], |_| {});
+    put(&agent, "agent/service/register", &json!({"Name": "web", "ID": "web:1", "Check": {"TTL": "10m"}}));
+    let say = |id: &str, text: &str| {
+        let update = json!({"Status": "warning", "Output": text}).to_string();
+        assert_eq!(ask(agent.http(), "PUT", &format!("/v1/agent/check/update/{id}"), &update).status, 200);
+    };
+    ["service:web:1", "node:1"].iter().for_each(|id| say(id, "load 0"));
+    let announced = get(&agent, "health/service/web");
+    let outputs_of = |checks: &Value| {
+        let outputs =
+            checks.as_array().unwrap().iter().map(|check| (check["CheckID"].clone(), check["Output"].clone()));
+        outputs.filter(|(id, _)| id != "serfHealth").collect::<Vec<_>>()
+    };
+    for text in ["load 1", "load 2"] {
+        ["service:web:1", "node:1"].iter().for_each(|id| say(id, text));
+        let warning = ("warning".to_owned(), text.to_owned());
+        let all = [("node:1", &warning), ("service:web:1", &warning)].map(|(id, found)| (id.to_owned(), found.clone()));
+        assert_eq!(checks(&agent), BTreeMap::from(all));
+        let expected = [(json!("node:1"), json!(text)), (json!("service:web:1"), json!(text))];
+        let by_id = ask(agent.http(), "GET", "/v1/agent/health/service/id/web:1", "").json();
+        assert_eq!(outputs_of(&by_id["Checks"]), expected);
+        let by_name = ask(agent.http(), "GET", "/v1/agent/health/service/name/web", "").json();
+        assert_eq!(outputs_of(&by_name[0]["Checks"]), expected);
+        // The cluster has the first text, and no client was woken.
+        let known = get(&agent, "health/service/web");
+        assert_eq!((known.index(), known.body), (announced.index(), announced.body.clone()));
+    }
+    // A report with another status is announced at once.
+    assert_eq!(ask(agent.http(), "PUT", "/v1/agent/check/fail/service:web:1?note=down", "").status, 200);
+    assert_eq!(checks(&agent)["service:web:1"], ("critical".to_owned(), "down".to_owned()));
+}
+
+#[test]
 fn check_of_the_node_needs_the_scope_of_its_maintenance() {
     let token = |scope: &str| format!("- {{name: {scope}, scope: {scope}, token: 0123456789-{scope}-0123456789}}\n");
     let config = "http: {listen: [127.0.0.1:0], tokens_dir: tokens.d}\n";

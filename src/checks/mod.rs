@@ -49,6 +49,7 @@ use crate::{
         check_results::{CheckResults, Former},
         maintenance::{Maintenance, TtlReport},
         name::Label,
+        report_texts::ReportTexts,
         service::{Check, Definitions},
     },
 };
@@ -130,6 +131,8 @@ pub struct Outputs {
     pub checked: watch::Sender<Checked>,
     /// Results of all checks, to be stored for the next start.
     pub results: watch::Sender<CheckResults>,
+    /// Newest texts of TTL reports, which may be announced later.
+    pub texts: watch::Sender<ReportTexts>,
 }
 
 /// Runs the checks of the definitions until `shutdown` and keeps the outputs up to date.

@@ -51,6 +51,7 @@ use crate::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState},
         check_results::{CheckResults, Former},
         maintenance::{Maintenance, Scope},
+        report_texts::ReportTexts,
         service::{AliasTarget, Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
@@ -93,6 +94,7 @@ pub(super) async fn run(
         outputs,
         published: Announcements::new(),
         results: CheckResults::new(),
+        texts: ReportTexts::new(),
         metrics,
     };
     let loaded = node_checks.borrow_and_update().clone();
@@ -168,6 +170,7 @@ struct Scheduler {
     outputs: Outputs,
     published: Announcements,
     results: CheckResults,
+    texts: ReportTexts,
     /// Counters of status changes.
     metrics: Checks,
 }
@@ -214,13 +217,13 @@ impl Scheduler {
             };
             let scope = Scope::Instance(InstanceKey::clone(key));
             let former = self.instances.remove(key);
-            former.iter().for_each(|former| self.forget_expiries(&scope, former));
+            former.iter().for_each(|former| self.forget_reports(&scope, former));
             if let Some(definition) = definition {
                 let tracked = match former {
                     Some(former) => self.redefine(&scope, definition, former),
                     None => self.restore(&scope, definition),
                 };
-                self.schedule_expiries(&scope, &tracked);
+                self.remember_reports(&scope, &tracked);
                 added.push((key.clone(), tracked));
             }
             touched.push(scope);
@@ -314,18 +317,6 @@ impl Scheduler {
         TrackedCheck { status, reason, since, unconfirmed, work, text: None }
     }
 
-    /// Records the expiries of an instance's TTL reports.
-    fn schedule_expiries(&mut self, scope: &Scope, tracked: &TrackedInstance) {
-        self.expiries.extend(expiries(scope, tracked));
-    }
-
-    /// Forgets the expiries of an instance's TTL reports.
-    fn forget_expiries(&mut self, scope: &Scope, tracked: &TrackedInstance) {
-        for expiry in expiries(scope, tracked) {
-            self.expiries.remove(&expiry);
-        }
-    }
-
     /// Applies new holds.
     fn set_maintenance(&mut self, maintenance: Maintenance) {
         self.maintenance = maintenance;
@@ -393,6 +384,7 @@ impl Scheduler {
         if results_changed {
             self.outputs.results.send_replace(self.results.clone());
         }
+        self.publish_texts();
     }
 
     /// Sets the results to store of an instance or the node; reports whether they changed.
@@ -408,14 +400,6 @@ impl Scheduler {
         }
         true
     }
-}
-
-/// Expiry of the last report of each TTL check of an instance or the node.
-fn expiries(scope: &Scope, tracked: &TrackedInstance) -> impl Iterator<Item = (Instant, Scope, SmolStr)> {
-    tracked.checks.iter().enumerate().filter_map(|(at, check_state)| match check_state.work {
-        Work::Reports(until) => Some((until, scope.clone(), tracked.check_id(at))),
-        Work::Alias | Work::Task(_) => None,
-    })
 }
 
 /// Logs the start and end of a hold. Results of checks are logged by check.

@@ -118,6 +118,7 @@ fn api(
         agent: Arc::new(facts(context.config, cluster.address, dns, listeners.addresses())),
         events: cluster.events.clone(),
         queries,
+        report_texts: services.report_texts.clone(),
         commands: Commands { cluster: cluster.commands.clone(), registry: services.requests.clone(), daemon: control },
         guard,
         explain: explain::Sources {

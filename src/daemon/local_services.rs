@@ -24,6 +24,7 @@ use crate::{
         followed_host::KnownHosts,
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
+        report_texts::ReportTexts,
         service::{Check, Definitions},
     },
     registry::{
@@ -56,6 +57,8 @@ pub(super) struct LocalServices {
     pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
     /// The results of all checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
+    /// Newest texts of TTL reports.
+    pub(super) report_texts: watch::Receiver<ReportTexts>,
     /// Addresses of host names of instances, to be stored.
     pub(super) known_hosts: watch::Receiver<KnownHosts>,
     /// Takes the lookup of these names.
@@ -131,7 +134,8 @@ pub(super) async fn start(
         former,
     };
     let (kept, results) = watch::channel(CheckResults::new());
-    let outputs = checks::Outputs { checked, results: kept };
+    let (texts, report_texts) = watch::channel(ReportTexts::new());
+    let outputs = checks::Outputs { checked, results: kept, texts };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
@@ -150,6 +154,7 @@ pub(super) async fn start(
         own,
         node_checks,
         results,
+        report_texts,
         known_hosts,
         host_lookup,
         requests,

@@ -60,6 +60,9 @@ pub(super) enum Topic {
     Nodes,
     /// All announced instances.
     All,
+    /// All announced instances, with the newest texts of this agent's checks. The texts have no version, so the responses are
+    /// not cached.
+    OwnChecks,
     /// Members of the cluster and their states.
     Members,
     /// This agent and the summary of its cluster.
@@ -70,6 +73,11 @@ pub(super) enum Topic {
 }
 
 impl Topic {
+    /// Reports whether two responses at one index are the same.
+    pub(super) fn is_cacheable(&self) -> bool {
+        !matches!(self, Self::OwnChecks | Self::Explain)
+    }
+
     /// Returns the index of the topic's last change. For an unknown service, this is the last change of the service
     /// names.
     pub(super) fn index(&self, snapshot: &Snapshot) -> u64 {
@@ -78,7 +86,7 @@ impl Topic {
             Self::ServiceNames => versions.names,
             Self::Service(name) => snapshot.catalog.service(name).map_or(versions.names, |service| service.version()),
             Self::Nodes => versions.nodes,
-            Self::All => versions.all,
+            Self::All | Self::OwnChecks => versions.all,
             Self::Members => snapshot.members_version,
             Self::Agent => snapshot.agent_version,
             // Grows with each of the two versions.

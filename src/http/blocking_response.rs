@@ -61,7 +61,7 @@ async fn respond<T: Serialize>(
 ) -> Result<Response, ApiError> {
     query.check()?;
     let key = || query.cache_key(uri.path(), &api.queries.snapshot().catalog);
-    let is_cacheable = topic != Topic::Explain;
+    let is_cacheable = topic.is_cacheable();
     let source = || Source { topic: topic.clone(), cache_key: is_cacheable.then(key) };
     if let Some(slot) = &query.source {
         slot.0.get_or_init(source);

@@ -33,6 +33,7 @@ use crate::{
     model::{
         consul_version::ConsulVersion,
         name::{Label, Name},
+        report_texts::ReportTexts,
         user_event::EventLog,
     },
     registry::registration::Host,
@@ -74,6 +75,8 @@ pub struct Api {
     pub events: Receiver<EventLog>,
     /// Current state and blocking queries.
     pub queries: Arc<BlockingQueries>,
+    /// Newest texts of the TTL checks of this node.
+    pub report_texts: Receiver<ReportTexts>,
     /// The tasks that carry out commands.
     pub commands: Commands,
     /// Tokens that TCP clients must present.
@@ -125,14 +128,14 @@ impl Agent {
         self.consul_version.as_ref().map_or(self.version, ConsulVersion::as_str)
     }
 
-    /// Returns the defaults for registrations on this node.
-    fn host(&self) -> Host {
-        Host {
     /// Returns the address of the leader that programs for Consul see: every node answers for itself, so each is its own leader.
     fn leader_address(&self) -> String {
         self.gossip.to_string()
     }
 
+    /// Returns the defaults for registrations on this node.
+    fn host(&self) -> Host {
+        Host {
             node: self.node.clone(),
             addresses: self.advertise.addresses().to_vec(),
             allow_link_local: self.allow_link_local,

@@ -102,13 +102,13 @@ fn api(
     shutdown: &CancellationToken,
 ) -> Api {
     let (scrape, metrics, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
-    let events = channel(EventLog::default()).1;
+    let (events, report_texts) = (channel(EventLog::default()).1, channel(ReportTexts::new()).1);
     let agent = Arc::new(agent_facts());
     let settings = Settings::new(agent.node.clone(), agent.datacenter.clone(), agent.domain.clone());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
     let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
     let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0 };
-    Api { agent, events, queries, commands, guard, explain, scrape, metrics, stopping }
+    Api { agent, events, queries, report_texts, commands, guard, explain, scrape, metrics, stopping }
 }
 
 /// Readiness fails as soon as the agent starts to stop; liveness does not.

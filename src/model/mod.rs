@@ -49,6 +49,7 @@ pub mod nearest;
 pub mod reason;
 pub mod recursion_access;
 pub mod registered_name;
+pub mod report_texts;
 pub mod served_ttls;
 pub mod service;
 pub mod shared_lists;

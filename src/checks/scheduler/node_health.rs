@@ -93,12 +93,12 @@ impl Scheduler {
         let definition = self.node.definition(checks);
         let none = TrackedInstance::without_checks(Arc::clone(&definition));
         let former = std::mem::replace(&mut self.node.tracked, none);
-        self.forget_expiries(&Scope::Node, &former);
+        self.forget_reports(&Scope::Node, &former);
         let tracked = match std::mem::replace(&mut self.node.is_loaded, true) {
             true => self.redefine(&Scope::Node, &definition, former),
             false => self.restore(&Scope::Node, &definition),
         };
-        self.schedule_expiries(&Scope::Node, &tracked);
+        self.remember_reports(&Scope::Node, &tracked);
         self.node.tracked = tracked;
         debug!(checks = checks.len(), "checks of the node loaded");
         self.collect_alias_targets();

@@ -105,7 +105,8 @@ impl Fixture {
             ttl_reports: reports,
             former,
         };
-        let outputs = Outputs { checked, results };
+        let (texts, _) = watch::channel(ReportTexts::new());
+        let outputs = Outputs { checked, results, texts };
         let scheduler = tokio::spawn(run(inputs, outputs, probe, 1, Checks::default(), shutdown.clone()));
         Self {
             hosts,

@@ -18,6 +18,7 @@ use crate::{
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
         maintenance::{Maintenance, Scope},
+        report_texts::ReportText,
         service::{AliasTarget, Check, Definition, InstanceKey, Pace},
     },
 };
@@ -46,11 +47,11 @@ pub(super) struct TrackedCheck {
     pub(super) unconfirmed: bool,
     pub(super) work: Work,
     /// Text of the last reports of a TTL check; `None` before the first one.
-    pub(super) text: Option<ReportText>,
+    pub(super) text: Option<HeldText>,
 }
 
-/// Text of the reports of a TTL check.
-pub(super) struct ReportText {
+/// Newest text of the reports of a TTL check, and the pace of its publication.
+pub(super) struct HeldText {
     /// Newest text, which may not be published yet.
     newest: Arc<str>,
     /// Time of the last publication.
@@ -246,7 +247,7 @@ impl TrackedCheck {
     pub(super) fn take_text(&mut self, status: Status, newest: Arc<str>, now: Instant) -> Option<Instant> {
         let known = self.text.as_mut().filter(|_| status == self.status && *self.reason != *NO_RESULT);
         let Some(known) = known.filter(|known| now < known.published + REASON_HOLD) else {
-            self.text = Some(ReportText { newest, published: now, is_scheduled: false });
+            self.text = Some(HeldText { newest, published: now, is_scheduled: false });
             return None;
         };
         known.newest = newest;
@@ -264,6 +265,11 @@ impl TrackedCheck {
         }
         known.published = now;
         Some(newest)
+    }
+
+    /// Returns the newest report of a TTL check; `None` before the first one, or after it has expired.
+    pub(super) fn newest_report(&self) -> Option<ReportText> {
+        self.text.as_ref().map(|text| ReportText { status: self.status, text: Arc::clone(&text.newest) })
     }
 
     /// Returns the output for people.

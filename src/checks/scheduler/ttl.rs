@@ -2,15 +2,50 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
 use tokio::time::Instant;
 
-use super::{Scheduler, tracked::Work};
+use super::{
+    Scheduler,
+    tracked::{TrackedInstance, Work},
+};
 use crate::{
     checks::runner::limited,
-    model::{health::Status, maintenance::TtlReport, service::Probe},
+    model::{
+        health::Status,
+        maintenance::{Scope, TtlReport},
+        service::Probe,
+    },
 };
 
 impl Scheduler {
+    /// Records expiry and text of the last report of each TTL check of an instance or the node.
+    pub(super) fn remember_reports(&mut self, scope: &Scope, tracked: &TrackedInstance) {
+        for (at, until, id) in reports(tracked) {
+            self.expiries.insert((until, scope.clone(), id.clone()));
+            if let Some(report) = tracked.checks[at].newest_report() {
+                self.texts.insert((scope.clone(), id), report);
+            }
+        }
+    }
+
+    /// Forgets the reports of an instance or the node.
+    pub(super) fn forget_reports(&mut self, scope: &Scope, tracked: &TrackedInstance) {
+        for (_, until, id) in reports(tracked) {
+            self.expiries.remove(&(until, scope.clone(), id.clone()));
+            self.texts.remove(&(scope.clone(), id));
+        }
+    }
+
+    /// Publishes the newest texts if they have changed.
+    pub(super) fn publish_texts(&self) {
+        self.outputs.texts.send_if_modified(|published| {
+            let differs = !published.ptr_eq(&self.texts);
+            *published = self.texts.clone();
+            differs
+        });
+    }
+
     /// Applies the report of a TTL check. A report that changes only the text is published [`REASON_HOLD`](crate::checks::runner::REASON_HOLD) after the last one.
     pub(super) fn apply_ttl_report(&mut self, report: TtlReport) {
         let (now, metrics) = (Instant::now(), self.metrics.clone());
@@ -25,6 +60,9 @@ impl Scheduler {
         let held = known.take_text(status, Arc::clone(&text), now);
         if held.is_none() {
             known.set_status(&scope, check, status, text, &metrics);
+        }
+        if let Some(report) = known.newest_report() {
+            self.texts.insert((scope.clone(), id.clone()), report);
         }
         self.expiries.remove(&(before, scope.clone(), id.clone()));
         self.expiries.insert((now + ttl, scope.clone(), id.clone()));
@@ -64,9 +102,18 @@ impl Scheduler {
             let known = &mut tracked.checks[at];
             known.text = None;
             known.set_status(&scope, check, Status::Critical, no_report(ttl), &metrics);
+            self.texts.remove(&(scope.clone(), id));
             self.publish_with_aliases(scope);
         }
     }
+}
+
+/// Returns place, expiry of the last report and id of each TTL check.
+fn reports(tracked: &TrackedInstance) -> impl Iterator<Item = (usize, Instant, SmolStr)> {
+    tracked.checks.iter().enumerate().filter_map(|(at, known)| match known.work {
+        Work::Reports(until) => Some((at, until, tracked.check_id(at))),
+        Work::Alias | Work::Task(_) => None,
+    })
 }
 
 /// Returns the reason of a TTL check whose last report has expired.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     catalog::services_by_id,
     convert::{NodeInstance, NodeRef, own_node_checks},
+    newest_texts::show_newest,
 };
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
@@ -24,7 +25,7 @@ use crate::{
         query::{Query, bad, with_jitter},
         response::{ApiError, json, text_of},
     },
-    model::catalog::Catalog,
+    model::{catalog::Catalog, maintenance::Scope, report_texts::ReportTexts},
 };
 
 /// Response header with the value for `?hash=`.
@@ -96,10 +97,12 @@ fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeIns
 }
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
-    show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
+    show(&api, &uri, &query, Topic::OwnChecks, |Snapshot { catalog, .. }| {
+        let texts = api.report_texts.borrow();
         let checks = own(&api, catalog).into_iter().flat_map(|node| {
-            own_node_checks(&node)
-                .chain(node.instances(catalog).into_iter().flat_map(|placed| placed.checks()))
+            let of_node = show_newest(own_node_checks(&node).collect(), &Scope::Node, &texts);
+            let of_instances = node.instances(catalog).into_iter().flat_map(|placed| own_checks(&placed, &texts));
+            of_node.into_iter().chain(of_instances).collect::<Vec<_>>()
         });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
@@ -119,13 +122,16 @@ fn health_response(uri: &Uri, query: &Query, status: &str, value: &impl serde::S
     (code, json(uri, value)).into_response()
 }
 
-fn health(placed: &NodeInstance<'_>) -> AgentHealth {
-    let entry = placed.entry();
-    AgentHealth {
-        aggregated_status: placed.aggregated_status().to_owned(),
-        service: entry.service,
-        checks: entry.checks,
-    }
+/// Returns the checks of an instance of this node, with their newest texts.
+fn own_checks(placed: &NodeInstance<'_>, texts: &ReportTexts) -> Vec<Check> {
+    let scope = Scope::Instance(placed.announcement.instance.key.clone());
+    show_newest(placed.checks(), &scope, texts)
+}
+
+fn health(placed: &NodeInstance<'_>, texts: &ReportTexts) -> AgentHealth {
+    let mut checks = show_newest(placed.host().checks(), &Scope::Node, texts);
+    checks.extend(own_checks(placed, texts));
+    AgentHealth { aggregated_status: placed.aggregated_status().to_owned(), service: placed.service(), checks }
 }
 
 pub(crate) async fn health_by_id(
@@ -137,7 +143,7 @@ pub(crate) async fn health_by_id(
     let known = api.queries.snapshot();
     let catalog = &known.catalog;
     let placed = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
-    Ok(health_response(&uri, &query, placed.aggregated_status(), &health(&placed)))
+    Ok(health_response(&uri, &query, placed.aggregated_status(), &health(&placed, &api.report_texts.borrow())))
 }
 
 pub(crate) async fn health_by_name(
@@ -147,12 +153,12 @@ pub(crate) async fn health_by_name(
     query: Query,
 ) -> Result<Response, ApiError> {
     let known = api.queries.snapshot();
-    let catalog = &known.catalog;
+    let (catalog, texts) = (&known.catalog, api.report_texts.borrow().clone());
     let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
         .flat_map(|node| node.instances(catalog))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
-        .map(|placed| health(&placed))
+        .map(|placed| health(&placed, &texts))
         .collect();
     if all.is_empty() {
         return Err(ApiError(StatusCode::NOT_FOUND, format!("no instance of service {name:?} on this node")));

@@ -18,4 +18,5 @@ mod member;
 pub(super) mod mesh;
 pub(super) mod metrics;
 pub(super) mod mutations;
+mod newest_texts;
 pub(super) mod unsupported;

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::{agent_services::enable, convert::problem};
+use super::{agent_services::enable, convert::problem, newest_texts::wait_for_text};
 use crate::{
     api,
     control::Control,
@@ -180,8 +180,12 @@ async fn report(api: &Api, check: String, status: Status, output: String) -> Res
         report.checks.iter().find(|check| check.id == id.as_str()).map(|check| check.status == status)
     };
     let id = check.clone();
+    let sent = output.clone();
     let change = Change::Report { check, status, output };
     let outcome = apply(api, change, |_, known| known.and_then(&is_reported) == Some(true)).await?;
+    if let Some(check) = &outcome.ttl_report {
+        wait_for_text(api, check, status, &sent, CATALOG_WAIT).await;
+    }
     if outcome.node {
         let is_reported = |check: &CheckReport| check.id == id.as_str() && check.status == status;
         node_checks_visible(api, |checks| checks.iter().any(is_reported)).await;
