@@ -334,6 +334,66 @@ fn keys_of_requests_ignore_case_and_underscores() {
     assert_eq!(get(&agent, "agent/checks").json()["disk"], Value::Null);
 }
 
+#[test]
+fn tagged_addresses_are_shown_as_registered() {
+    let mut agent = Agent::start();
+    let text = "service: db\nid: db\naddress: 10.0.0.8\nport: 5432\ntagged_addresses: {wan: '198.51.100.8:15432', lb: db.example}\n";
+    agent.write_service("db.yaml", text);
+    agent.wait_for_answers("db.service.local.", 1, &["A 10.0.0.8"]);
+    let (lan, wan) = (json!({"Address": "10.10.10.1", "Port": 8080}), json!({"Address": "web.example", "Port": 0}));
+    let own = json!({"Address": "10.0.0.9", "Port": 80});
+    let given = json!({"lan": {"address": "10.10.10.1", "port": 8080}, "wan": {"address": "web.example"}, "none": {}});
+    put(&agent, "agent/service/register", &json!({"Name": "bare", "Port": 80, "TaggedAddresses": given}));
+    let with_address = json!({"Name": "web", "Port": 80, "Address": "10.0.0.9", "TaggedAddresses": {"wan": wan}});
+    put(&agent, "agent/service/register", &with_address);
+    let external = json!({"Service": "ext", "TaggedAddresses": {"lan": lan}});
+    put(&agent, "catalog/register", &json!({"Node": "db1", "Address": "10.9.0.1", "Service": external}));
+    let of_db = json!({"Address": "10.0.0.8", "Port": 5432});
+    let cases = [
+        ("bare", "host-a", json!({"lan": lan, "wan": wan})),
+        ("web", "host-a", json!({"wan": wan, "lan_ipv4": own, "wan_ipv4": own})),
+        ("ext", "db1", json!({"lan": lan})),
+        (
+            "db",
+            "host-a",
+            json!({
+                "lan_ipv4": of_db, "wan_ipv4": of_db, "wan": {"Address": "198.51.100.8", "Port": 15432},
+                "lb": {"Address": "db.example", "Port": 5432},
+            }),
+        ),
+    ];
+    for start in 0..2 {
+        for (service, node, expected) in &cases {
+            let of_node = get(&agent, &format!("catalog/node/{node}")).json();
+            let of_catalog = get(&agent, &format!("catalog/service/{service}")).json();
+            let of_health = get(&agent, &format!("health/service/{service}")).json();
+            let mut shown = vec![
+                of_node["Services"][service]["TaggedAddresses"].clone(),
+                of_catalog[0]["ServiceTaggedAddresses"].clone(),
+                of_health[0]["Service"]["TaggedAddresses"].clone(),
+            ];
+            if *node == "host-a" {
+                shown.push(get(&agent, "agent/services").json()[service]["TaggedAddresses"].clone());
+                shown.push(get(&agent, &format!("agent/service/{service}")).json()["TaggedAddresses"].clone());
+            }
+            assert!(shown.iter().all(|shown| shown == expected), "start {start}, {service}: {shown:?}");
+        }
+        // DNS answers without them.
+        agent.wait_for_answers("web.service.local.", 1, &["A 10.0.0.9"]);
+        agent.wait_for_answers("bare.service.local.", 1, &["A 10.0.0.7"]);
+        if start == 0 {
+            agent.signal(nix::sys::signal::Signal::SIGTERM);
+            agent.wait();
+            agent.start_again();
+            agent.wait_until_answering();
+        }
+    }
+    let many: serde_json::Map<String, Value> = (0..17).map(|tag| (format!("t{tag}"), lan.clone())).collect();
+    let refused = json!({"Name": "many", "TaggedAddresses": many}).to_string();
+    let answer = ask(agent.http(), "PUT", "/v1/agent/service/register", &refused);
+    assert_eq!((answer.status, answer.body.contains("at most 16 tagged addresses")), (400, true), "{}", answer.body);
+}
+
 /// Runs a blocking query while `change` happens.
 fn wait_during(agent: &Agent, path: String, change: impl FnOnce()) -> support::http::Answer {
     let address = agent.http();

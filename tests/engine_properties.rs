@@ -101,6 +101,7 @@ prop_compose! {
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as: None,
             service_case: None,
+            tagged: Default::default(),
             host: None,
         };
         Announcement::new(Arc::new(instance), state)

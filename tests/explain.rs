@@ -116,6 +116,7 @@ impl Declared {
             min_healthy: self.min_healthy.map(|text| text.parse().unwrap()),
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
+            tagged: Default::default(),
             host: None,
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };

@@ -16,6 +16,7 @@ use muster::{
         service::{
             AliasTarget, Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, ProbeTls, Protocol,
         },
+        tagged_addresses::TaggedAddress,
     },
 };
 use support::label;
@@ -60,6 +61,7 @@ fn file_with_all_keys_is_read() {
 service: Web
 id: web-1
 address: [10.0.0.8, "2001:db8::1"]
+tagged_addresses: {wan: "198.51.100.8:443", wan_ipv6: "[2001:db8::2]:80", lb: lb_1.example}
 port: 8080
 ports: {http: 8080, metrics: 9100}
 protocol: udp
@@ -133,6 +135,17 @@ slow_start: 30s
             min_healthy: "50%".parse().ok(),
             registered_as: None,
             service_case: Some("Web".into()),
+            tagged: [
+                ("lan_ipv4", "10.0.0.8", 8080),
+                ("lan_ipv6", "2001:db8::1", 8080),
+                ("lb", "lb_1.example", 8080),
+                ("wan", "198.51.100.8", 443),
+                ("wan_ipv4", "10.0.0.8", 8080),
+                ("wan_ipv6", "2001:db8::2", 80),
+            ]
+            .map(|(tag, address, port)| (tag.into(), TaggedAddress { address: address.into(), port }))
+            .into_iter()
+            .collect(),
             host: None,
         }
         .into(),
@@ -382,10 +395,12 @@ fn invalid_keys_are_refused() {
     let meta = format!("meta: {{k: {}}}", "a".repeat(254));
     let port_name = format!("ports: {{{}: 1}}", "a".repeat(63));
     let addresses = format!("address: [{}]", (1..=17).map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>().join(", "));
+    let tagged: Vec<String> = (0..15).map(|at| format!("t{at}: 192.0.2.7")).collect();
+    let tagged = format!("tagged_addresses: {{{}}}", tagged.join(", "));
     let cases = [
         (
             "foo: 1",
-            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, nearest, min_healthy, enabled, checks, damping, slow_start)",
+            "2:1: unknown key `foo` (the keys of a service are service, id, address, tagged_addresses, port, ports, protocol, tags, meta, priority, weight, ttl, nearest, min_healthy, enabled, checks, damping, slow_start)",
         ),
         ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
         ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
@@ -427,6 +442,22 @@ fn invalid_keys_are_refused() {
             "2:10: expected at least one IP address, found a list (omit the key to use the node's addresses)",
         ),
         (&addresses, "2:10: at most 16 addresses are allowed, found 17"),
+        (
+            "tagged_addresses: 192.0.2.7",
+            "2:19: expected a table such as `{wan: 198.51.100.7}`, found a text of 9 characters",
+        ),
+        (
+            "tagged_addresses: {wan: 192.0.2.300, lan: {address: 192.0.2.7}, lb: 'a:0', x: }",
+            "2:25: expected an address such as `198.51.100.7` or `198.51.100.7:8080`, found `192.0.2.300`\n\
+             2:43: expected an address such as `198.51.100.7` or `198.51.100.7:8080`, found a table\n\
+             2:69: expected an address such as `198.51.100.7` or `198.51.100.7:8080`, found `a:0`\n\
+             2:76: expected an address such as `198.51.100.7` or `198.51.100.7:8080`, found nothing",
+        ),
+        (
+            "tagged_addresses: {'': 192.0.2.7}",
+            "2:20: a tag of an address has 1 to 255 octets and no control characters",
+        ),
+        (&tagged, "2:19: at most 16 tagged addresses with those of `address` are allowed, found 17"),
         ("tags: {a: b}", "2:7: expected a tag, found a table"),
         ("tags: [[a]]", "2:8: expected a tag, found a list"),
         ("tags: [a, ]", ""),

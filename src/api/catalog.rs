@@ -48,7 +48,7 @@ pub struct Locality {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TaggedAddress {
-    /// An IP address.
+    /// An IP address or a host name.
     pub address: String,
     /// Port; 0: none.
     pub port: u16,
@@ -86,7 +86,7 @@ pub struct Service {
     pub port: u16,
     /// First address of the instance.
     pub address: String,
-    /// All addresses, by family.
+    /// As registered; by default all addresses, by family.
     pub tagged_addresses: BTreeMap<String, TaggedAddress>,
     /// SRV weights.
     pub weights: Weights,
@@ -138,7 +138,7 @@ pub struct CatalogService {
     pub service_tags: Vec<String>,
     /// First address of the instance.
     pub service_address: String,
-    /// All addresses of the instance, by family.
+    /// As registered; by default all addresses of the instance, by family.
     pub service_tagged_addresses: BTreeMap<String, TaggedAddress>,
     /// SRV weights.
     pub service_weights: Weights,

@@ -16,6 +16,7 @@ pub mod read;
 pub mod reload;
 pub mod service_file;
 pub mod services;
+pub(crate) mod tagged_addresses;
 pub mod tokens;
 pub mod watch;
 pub mod zone_file;

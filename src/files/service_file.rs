@@ -7,7 +7,7 @@ use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Durati
 
 use smol_str::SmolStr;
 
-use super::check;
+use super::{check, tagged_addresses};
 use crate::{
     diagnostic::{Diagnostic, quote},
     model::{
@@ -132,6 +132,7 @@ pub const SERVICE_KEYS: &[&str] = &[
     "service",
     "id",
     "address",
+    "tagged_addresses",
     "port",
     "ports",
     "protocol",
@@ -218,6 +219,7 @@ fn read_service(
     let (port, ports) = read_ports(reader, &table);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let (addresses, host) = read_addresses(reader, &table, defaults.addresses);
+    let tagged = table.get("tagged_addresses").map(|node| tagged_addresses::read(reader, node, &addresses, port));
     let tags = read_tags(reader, &table, id);
     let meta = table.get("meta").map(|node| reader.meta(node).into()).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
@@ -241,6 +243,7 @@ fn read_service(
         key,
         addresses: addresses.into(),
         host,
+        tagged: tagged.unwrap_or_default(),
         port,
         ports: ports.into(),
         protocol,

@@ -6,7 +6,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::tree::{Node, Value, is_key};
-use crate::yaml::tree::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue};
+use crate::{
+    files::tagged_addresses,
+    yaml::tree::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue},
+};
 
 /// Bodies of registrations, and what they leave out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -135,10 +138,17 @@ fn entries<'n, 't>(node: &'n YamlNode<'t>) -> &'n [YamlEntry<'t>] {
 
 fn service(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
     let mut body = Map::new();
+    let of = |key: &str| entries(node).iter().find(|entry| entry.key == key).map(|entry| &entry.value);
+    let port = of("port").and_then(|port| yaml_json(port).as_u64()).and_then(|port| u16::try_from(port).ok());
+    let tagged = tagged(of("address"), of("tagged_addresses"), port.unwrap_or(0));
+    if !tagged.is_empty() {
+        body.insert("TaggedAddresses".to_owned(), Json::Object(tagged));
+    }
     for entry in entries(node) {
         let value = yaml_json(&entry.value);
         match &*entry.key {
-            "address" => addresses(&entry.value, &mut body),
+            "address" => drop(list(&entry.value).first().map(|first| body.insert("Address".to_owned(), first.clone()))),
+            "tagged_addresses" => {}
             "tags" => drop(body.insert("Tags".to_owned(), Json::Array(list(&entry.value)))),
             "weight" => drop(body.insert("Weights".to_owned(), json!({"Passing": value, "Warning": 1}))),
             "checks" => {
@@ -157,19 +167,20 @@ fn service(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
     Ok(Json::Object(body))
 }
 
-/// The first address, and all of them by their families.
-fn addresses(node: &YamlNode<'_>, body: &mut Map<String, Json>) {
-    let all = list(node);
-    let Some(first) = all.first() else { return };
-    body.insert("Address".to_owned(), first.clone());
-    let mut tagged = Map::new();
-    for address in &all[1..] {
+/// All addresses but the first one by their families, and the tagged ones.
+fn tagged(addresses: Option<&YamlNode<'_>>, tagged: Option<&YamlNode<'_>>, port: u16) -> Map<String, Json> {
+    let mut all = Map::new();
+    for address in addresses.map(list).unwrap_or_default().iter().skip(1) {
         let family = if address.as_str().is_some_and(|text| text.contains(':')) { "lan_ipv6" } else { "lan_ipv4" };
-        tagged.insert(family.to_owned(), json!({"Address": address}));
+        all.insert(family.to_owned(), json!({"Address": address, "Port": port}));
     }
-    if !tagged.is_empty() {
-        body.insert("TaggedAddresses".to_owned(), Json::Object(tagged));
+    for entry in tagged.map(entries).unwrap_or_default() {
+        let known = yaml_json(&entry.value).as_str().and_then(|text| tagged_addresses::parse(text, port));
+        if let Some(known) = known {
+            all.insert(entry.key.to_string(), json!({"Address": known.address.as_str(), "Port": known.port}));
+        }
     }
+    all
 }
 
 fn check(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
@@ -252,10 +263,14 @@ mod tests {
 
     #[test]
     fn a_service_file_becomes_a_body() {
-        let text = "service: web\naddress: [10.0.0.7, 'fd00::7']\nport: 80\ntags: v1\nweight: 7\nmeta: {a: b}\nprotocol: tcp\nchecks:\n- \
+        let text = "service: web\naddress: [10.0.0.7, 'fd00::7']\ntagged_addresses: {wan: 192.0.2.7, lb: 'lb.example:8080'}\nport: 80\ntags: v1\nweight: 7\nmeta: {a: b}\nprotocol: tcp\nchecks:\n- \
                     http: http://127.0.0.1/\n  headers: {Host: x}\n  interval: 5s\n- ttl: 30s\n- grpc: 127.0.0.1:1\n  tls: true\n  fall: 1\n";
         let expected = json!({
-            "Name": "web", "Address": "10.0.0.7", "TaggedAddresses": {"lan_ipv6": {"Address": "fd00::7"}}, "Port": 80,
+            "Name": "web", "Address": "10.0.0.7", "Port": 80,
+            "TaggedAddresses": {
+                "lan_ipv6": {"Address": "fd00::7", "Port": 80}, "wan": {"Address": "192.0.2.7", "Port": 80},
+                "lb": {"Address": "lb.example", "Port": 8080},
+            },
             "Tags": ["v1"], "Weights": {"Passing": 7, "Warning": 1}, "Meta": {"a": "b"},
             "Checks": [
                 {"HTTP": "http://127.0.0.1/", "Header": {"Host": ["x"]}, "Interval": "5s", "FailuresBeforeCritical": 2,

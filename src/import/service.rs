@@ -106,6 +106,8 @@ fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> 
 fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
     let context = section.context;
     let mut addresses: Vec<String> = Vec::new();
+    let mut tagged_yaml = Yaml::table();
+    let default_port = section.integer("port").map(|(port, _)| port);
     let add = |addresses: &mut Vec<String>, text: &str| {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if !addresses.iter().any(|known| known == bare) {
@@ -122,18 +124,28 @@ fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
     if let Some(tagged) = section.section("tagged_addresses") {
         for (tag, field) in tagged.rest() {
             let Some(target) = Section::of(context, &field) else { continue };
-            let text = target.text("address");
-            drop(target.rest());
-            let is_ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-            match (tag, text) {
-                (_, Some((text, _))) if addresses.iter().any(|known| known == text) => {}
-                ("lan", Some((text, _))) if addresses.is_empty() && is_ip(text) => add(&mut addresses, text),
-                ("lan_ipv4" | "lan_ipv6", Some((text, _))) if is_ip(text) => add(&mut addresses, text),
-                _ => context.lost(
-                    &field.place,
-                    "An instance has one set of addresses for all clients: `lan_ipv4` and `lan_ipv6`",
-                ),
+            let Some((text, _)) = target.text("address") else { continue };
+            let port = target.integer("port").map(|(port, _)| port).filter(|port| *port != 0);
+            let bare = text.trim_matches(['[', ']']);
+            let is_ip = bare.parse::<IpAddr>().is_ok();
+            match tag {
+                "lan" if addresses.is_empty() && is_ip => add(&mut addresses, text),
+                "lan_ipv4" | "lan_ipv6" if is_ip => add(&mut addresses, text),
+                _ => {}
             }
+            // Consul adds these to each service; muster has them of each address.
+            let is_default = ["lan_ipv4", "lan_ipv6", "wan_ipv4", "wan_ipv6"].contains(&tag)
+                && addresses.iter().any(|known| known == bare)
+                && port.is_none_or(|port| default_port == Some(port));
+            if is_default {
+                continue;
+            }
+            let known = match port {
+                Some(port) if bare.contains(':') => format!("[{bare}]:{port}"),
+                Some(port) => format!("{bare}:{port}"),
+                None => bare.to_owned(),
+            };
+            tagged_yaml.set(tag, Yaml::text(&known).from(&field.place));
         }
     }
     match addresses.as_slice() {
@@ -141,6 +153,7 @@ fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
         [one] => yaml.set("address", Yaml::text(one)),
         _ => yaml.set("address", Yaml::line_of(&addresses)),
     }
+    yaml.set("tagged_addresses", tagged_yaml);
 }
 
 fn set_ports(section: &Section<'_>, yaml: &mut Yaml) {

@@ -13,6 +13,7 @@ use super::{
     service::{
         Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS, MAX_TTL,
     },
+    tagged_addresses::{MAX_TAGGED_ADDRESS, MAX_TAGGED_ADDRESSES},
 };
 
 /// Maximum length of the name of a port in octets: names in the DNS have `_` before it (RFC 6763 §7).
@@ -64,6 +65,12 @@ pub enum BoundsError {
     /// Name of the service in another letter case that is another name.
     #[error("the name {0:?} is not that of the service")]
     ServiceCase(SmolStr),
+    /// Too many tagged addresses, or one with an empty or too long text.
+    #[error(
+        "there are at most {MAX_TAGGED_ADDRESSES} tagged addresses with texts of 1 to {MAX_TAGGED_ADDRESS} octets and no control \
+         characters"
+    )]
+    Tagged,
     /// TTL above [`MAX_TTL`], in seconds.
     #[error("a TTL has at most {MAX_TTL} seconds, this one has {0}")]
     Ttl(u32),
@@ -117,6 +124,9 @@ impl Instance {
             && !case.eq_ignore_ascii_case(self.key.service.as_str())
         {
             return Err(BoundsError::ServiceCase(case.clone()));
+        }
+        if !self.tagged.fits() {
+            return Err(BoundsError::Tagged);
         }
         match self.ttl {
             Some(ttl) if ttl > MAX_TTL => Err(BoundsError::Ttl(ttl)),

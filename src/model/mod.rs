@@ -54,6 +54,7 @@ pub mod served_ttls;
 pub mod service;
 pub mod shared_lists;
 pub mod stated_policy;
+pub mod tagged_addresses;
 pub mod token;
 pub mod upstream_address;
 pub mod user_event;

@@ -23,6 +23,7 @@ use super::{
     name::Label,
     nearest::{MinHealthy, Nearest},
     registered_name::RegisteredName,
+    tagged_addresses::TaggedAddresses,
 };
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
@@ -84,6 +85,8 @@ pub struct Instance {
     pub addresses: List<IpAddr>,
     /// Host name that was registered as the address, and whose addresses these are. `None`: the addresses were registered.
     pub host: Option<Arc<FollowedHost>>,
+    /// Further addresses for clients of the HTTP API, as registered. Empty: those by family.
+    pub tagged: TaggedAddresses,
     /// Port of `SERVICE` and `_SERVICE._tcp`; `None`: no SRV records for them.
     pub port: Option<u16>,
     /// Named ports, for `_PORTNAME._tcp.SERVICE`, in file order with unique names.
@@ -166,6 +169,7 @@ impl Instance {
             key,
             addresses: addresses.into(),
             host: None,
+            tagged: TaggedAddresses::default(),
             port: None,
             ports: List::default(),
             protocol: Protocol::Tcp,

@@ -6,7 +6,7 @@ use std::{collections::HashSet, hash::Hash, net::IpAddr};
 
 use smol_str::SmolStr;
 
-use super::{list::List, name::Label, service::Instance};
+use super::{list::List, name::Label, service::Instance, tagged_addresses::TaggedAddress};
 
 /// Lists of known instances, to be shared with equal ones.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,7 @@ pub struct SharedLists {
     ports: Pool<(Label, u16)>,
     tags: Pool<String>,
     meta: Pool<(SmolStr, SmolStr)>,
+    tagged: Pool<(SmolStr, TaggedAddress)>,
 }
 
 impl SharedLists {
@@ -24,6 +25,7 @@ impl SharedLists {
         self.ports.share(&mut instance.ports);
         self.tags.share(&mut instance.tags);
         self.meta.share(instance.meta.pairs_mut());
+        self.tagged.share(instance.tagged.list_mut());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Instances as records: JSON without the key.
 
-use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -17,6 +17,7 @@ use crate::model::{
     nearest::{MinHealthy, Nearest},
     registered_name::RegisteredName,
     service::{Instance, InstanceKey, Protocol},
+    tagged_addresses::TaggedAddress,
 };
 
 /// JSON form of an instance without its key. The defaults of absent fields are part of the format: they stay the same when
@@ -29,6 +30,9 @@ struct InstanceText<'a> {
     host: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "host_problem")]
     problem: Option<Cow<'a, str>>,
+    /// Address and port by tag.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tagged: BTreeMap<Cow<'a, str>, (Cow<'a, str>, u16)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
@@ -174,6 +178,7 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         addresses: Cow::Borrowed(&instance.addresses),
         host: instance.host.as_ref().map(|host| Cow::Borrowed(host.name.as_str())),
         problem: instance.host.as_ref().and_then(|host| host.problem.as_deref()).map(Cow::Borrowed),
+        tagged: instance.tagged.iter().map(|(tag, to)| (tag.into(), (to.address.as_str().into(), to.port))).collect(),
         port: instance.port,
         ports: Cow::Borrowed(&instance.ports),
         protocol: instance.protocol,
@@ -197,10 +202,15 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     let problem = text.problem.map(|problem| bounded(&problem).into());
     let host = text.host.map(|host| HostName::parse(&host)).transpose();
     let host = host.map_err(|error| RecordError::Json(format!("host: {error}")))?;
+    let tagged = text
+        .tagged
+        .into_iter()
+        .map(|(tag, (address, port))| (SmolStr::new(tag), TaggedAddress { address: SmolStr::new(address), port }));
     let instance = Instance {
         key,
         addresses: text.addresses.into_owned().into(),
         host: host.map(|name| Arc::new(FollowedHost { name, problem })),
+        tagged: tagged.collect(),
         port: text.port,
         ports: text.ports.into_owned().into(),
         protocol: text.protocol,

@@ -13,6 +13,7 @@ use crate::model::{
     nearest::Nearest,
     registered_name::{RegisteredName, name},
     service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, Protocol},
+    tagged_addresses::TaggedAddress,
 };
 
 fn key() -> InstanceKey {
@@ -36,6 +37,7 @@ fn full() -> Instance {
         ttl: Some(0),
         nearest: Some(Nearest::Zone),
         min_healthy: Some("50%".parse().unwrap()),
+        tagged: [("wan".into(), TaggedAddress { address: "192.0.2.7".into(), port: 443 })].into_iter().collect(),
         ..plain()
     }
 }
@@ -121,7 +123,7 @@ fn record_format_is_stable() {
         (
             Record::Instance(Arc::new(full())),
             "i/web/web-1",
-            r#"{"addr":["10.0.0.7","fd00::7"],"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0,"nearest":"zone","min":"50%"}"#,
+            r#"{"addr":["10.0.0.7","fd00::7"],"tagged":{"wan":["192.0.2.7",443]},"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0,"nearest":"zone","min":"50%"}"#,
         ),
         (state(Status::Passing, ""), "h/web/web-1", "p"),
         (state(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),
@@ -403,6 +405,7 @@ prop_compose! {
         webs in prop::option::of("[Ww][Ee][Bb]"),
         on in prop::option::of("\\PC{1,40}"),
         tag_override: bool,
+        tagged in prop::collection::btree_map("[a-z_]{1,20}", ("\\PC{1,40}", any::<u16>()), 0..4),
         host in prop::option::of(("[a-z]{1,8}\\.example", prop::option::of("[ -~]{0,20}"))),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
@@ -421,6 +424,7 @@ prop_compose! {
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
         let external = on.map(|on| Box::new(RegisteredName::parse(&on).unwrap()));
         let service_case = webs.map(Into::into);
+        let tagged = tagged.into_iter();
         let instance = Instance { addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() };
         Instance {
             host: host.map(Arc::new),
@@ -430,6 +434,7 @@ prop_compose! {
             external,
             tag_override,
             service_case,
+            tagged: tagged.map(|(tag, (address, port))| (tag.into(), TaggedAddress { address: address.into(), port })).collect(),
             ..instance
         }
     }

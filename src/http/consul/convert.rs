@@ -17,6 +17,7 @@ use crate::{
         announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
         catalog::{Catalog, CatalogEntry, Freshness, NodeVersions, NodeView},
         health::Status,
+        tagged_addresses::{self, by_family},
     },
     printable,
 };
@@ -215,9 +216,13 @@ impl<'a> NodeInstance<'a> {
 
     fn tagged(&self) -> BTreeMap<String, TaggedAddress> {
         let instance = &self.announcement.instance;
-        let port = instance.port.unwrap_or(0);
-        let of = |address: String| TaggedAddress { address, port };
-        families(&instance.addresses).into_iter().map(|(key, address)| (key, of(address))).collect()
+        let shown = |tag: &str, known: &tagged_addresses::TaggedAddress| {
+            (tag.to_owned(), TaggedAddress { address: known.address.to_string(), port: known.port })
+        };
+        if !instance.tagged.is_empty() {
+            return instance.tagged.iter().map(|(tag, known)| shown(tag, known)).collect();
+        }
+        by_family(&instance.addresses, instance.port).iter().map(|(tag, known)| shown(tag, known)).collect()
     }
 }
 
@@ -276,7 +281,8 @@ pub(crate) fn own_node_checks(node: &NodeRef<'_>) -> impl Iterator<Item = Check>
 
 /// Returns Consul's tagged addresses of a node.
 pub(crate) fn tagged_addresses(addresses: &[IpAddr]) -> Texts {
-    let mut tagged: Texts = families(addresses);
+    let families = by_family(addresses, None).into_iter();
+    let mut tagged: Texts = families.map(|(tag, known)| (tag.to_string(), known.address.to_string())).collect();
     for key in ["lan", "wan"] {
         tagged.insert(key.to_owned(), first(addresses));
     }
@@ -285,15 +291,4 @@ pub(crate) fn tagged_addresses(addresses: &[IpAddr]) -> Texts {
 
 pub(crate) fn first(addresses: &[IpAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
-}
-
-fn families(addresses: &[IpAddr]) -> Texts {
-    let mut tagged = Texts::new();
-    for address in addresses {
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        for reach in ["lan", "wan"] {
-            tagged.entry(format!("{reach}_{family}")).or_insert_with(|| address.to_string());
-        }
-    }
-    tagged
 }

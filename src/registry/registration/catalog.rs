@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use uuid::Uuid;
 
 use super::{
-    ADDRESS, address,
+    addresses::{ADDRESS, address},
     check::check_text,
     fields::{Fields, is},
 };
