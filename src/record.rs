@@ -41,6 +41,7 @@ use crate::model::{
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
     external_node::{ExternalNode, ExternalNodeError},
+    followed_host::{FollowedHost, HostName},
     name::{Label, LabelError},
     registered_name::RegisteredNameError,
     service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL},
@@ -266,6 +267,14 @@ fn read_view(value: &str) -> Result<Option<Record>, RecordError> {
     let plain = digest.len() == 16 && digest.bytes().all(|octet| octet.is_ascii_hexdigit());
     let digest = u64::from_str_radix(digest, 16).ok().filter(|_| plain).ok_or(RecordError::View)?;
     Ok(Some(Record::View(digest)))
+}
+
+/// Reads the host name of an instance or a node, with the reason why its last lookup failed.
+fn followed_host(name: Option<&str>, problem: Option<&str>) -> Result<Option<Arc<FollowedHost>>, RecordError> {
+    let name = name.map(HostName::parse).transpose();
+    let name = name.map_err(|error| RecordError::Json(format!("host: {error}")))?;
+    let problem = problem.map(|problem| bounded(problem).into());
+    Ok(name.map(|name| Arc::new(FollowedHost { name, problem })))
 }
 
 fn json(value: &impl Serialize) -> String {

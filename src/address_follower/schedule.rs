@@ -1,4 +1,4 @@
-//! Which host names are looked up when, and what follows for the definitions. Core: times are arguments.
+//! Which host names are looked up when, and what follows for definitions and external nodes. Core: times are arguments.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +9,15 @@ use std::{
 
 use imbl::ordmap::DiffItem;
 
-use crate::model::{
-    announcement::bounded,
-    followed_host::{FollowedHost, HostName, KnownHosts},
-    list::List,
-    service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
+use super::external;
+use crate::{
+    model::{
+        announcement::bounded,
+        followed_host::{FollowedHost, HostName, KnownHosts},
+        list::List,
+        service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
+    },
+    registry::external::Announced,
 };
 
 /// Shortest time between two lookups of a name: a TTL of 0 must not make the agent ask without a pause.
@@ -30,23 +34,30 @@ pub type Outcome = Result<(Vec<IpAddr>, Duration), String>;
 
 /// State of a host name.
 #[derive(Debug, Default)]
-struct Host {
+pub(super) struct Host {
     /// Instances with this host.
     instances: BTreeSet<InstanceRef>,
-    addresses: List<IpAddr>,
-    problem: Option<Arc<str>>,
+    /// True if an external node, or an instance on one, has this host.
+    is_external: bool,
+    pub(super) addresses: List<IpAddr>,
+    pub(super) problem: Option<Arc<str>>,
     /// Number of lookups that failed since the last one that succeeded.
     failures: u32,
     /// Time of the next lookup; `None` while one runs.
     due: Option<Duration>,
 }
 
-/// Definitions with the addresses of their host names.
+/// State of host names.
+pub(super) type Hosts = BTreeMap<HostName, Host>;
+
+/// Definitions and external nodes with the addresses of their host names.
 #[derive(Debug, Default)]
 pub struct Schedule {
     defined: Definitions,
     followed: Definitions,
-    hosts: BTreeMap<HostName, Host>,
+    registered: Announced,
+    external: Announced,
+    hosts: Hosts,
     /// Addresses from before a restart, until a definition takes them.
     former: KnownHosts,
 }
@@ -75,6 +86,11 @@ impl Schedule {
         &self.followed
     }
 
+    /// Returns the external nodes and their instances with the addresses of their host names.
+    pub fn external(&self) -> &Announced {
+        &self.external
+    }
+
     /// Returns the addresses that are known, for the next start.
     pub fn known(&self) -> KnownHosts {
         let known = self.hosts.iter().filter(|(_, host)| !host.addresses.is_empty());
@@ -100,7 +116,24 @@ impl Schedule {
                 (None, None) => {}
             }
         }
-        self.hosts.retain(|_, host| !host.instances.is_empty());
+        self.forget_unused();
+    }
+
+    /// Applies new external nodes at time `now`; the cost is proportional to their number.
+    pub fn define_external(&mut self, registered: Announced, now: Duration) {
+        self.registered = registered;
+        for host in self.hosts.values_mut() {
+            host.is_external = false;
+        }
+        for name in external::host_names(&self.registered) {
+            self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name, &mut self.former, now)).is_external = true;
+        }
+        self.forget_unused();
+        self.external = external::with_addresses(&self.registered, &self.hosts, &self.external);
+    }
+
+    fn forget_unused(&mut self) {
+        self.hosts.retain(|_, host| host.is_external || !host.instances.is_empty());
     }
 
     fn forget(&mut self, instance: &Arc<Instance>) {
@@ -115,12 +148,8 @@ impl Schedule {
             self.followed.insert(key.clone(), definition.clone());
             return;
         };
-        let former = &mut self.former;
-        let host = self.hosts.entry(followed.name.clone()).or_insert_with(|| Host {
-            addresses: former.remove(&followed.name).unwrap_or_default(),
-            due: Some(now),
-            ..Host::default()
-        });
+        let name = &followed.name;
+        let host = self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name, &mut self.former, now));
         host.instances.insert(key.clone());
         let definition = with_addresses(definition, host);
         self.followed.insert(InstanceRef::from(&definition.instance), definition);
@@ -176,17 +205,35 @@ impl Schedule {
             let definition = with_addresses(definition, host);
             self.followed.insert(InstanceRef::from(&definition.instance), definition);
         }
+        if host.is_external {
+            self.external = external::with_addresses(&self.registered, &self.hosts, &self.external);
+        }
         change
+    }
+}
+
+impl Host {
+    /// Returns a host that is looked up at once, with its addresses from before a restart.
+    fn new(name: &HostName, former: &mut KnownHosts, now: Duration) -> Self {
+        Self { addresses: former.remove(name).unwrap_or_default(), due: Some(now), ..Self::default() }
+    }
+
+    /// Returns an instance with the addresses of this host, which is its own.
+    pub(super) fn resolve(&self, instance: &Instance) -> Instance {
+        let host = instance.host.as_ref().map(|host| self.followed(&host.name));
+        Instance { addresses: self.addresses.clone(), host, ..instance.clone() }
+    }
+
+    /// Returns the name of this host with the outcome of its last lookup.
+    pub(super) fn followed(&self, name: &HostName) -> Arc<FollowedHost> {
+        Arc::new(FollowedHost { name: name.clone(), problem: self.problem.clone() })
     }
 }
 
 /// Returns the definition with the addresses of its host.
 fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> {
-    let mut instance = Instance::clone(&definition.instance);
-    instance.addresses = host.addresses.clone();
-    instance.host =
-        instance.host.map(|known| Arc::new(FollowedHost { problem: host.problem.clone(), name: known.name.clone() }));
-    Arc::new(Definition { instance: Arc::new(instance), ..Definition::clone(definition) })
+    let instance = Arc::new(host.resolve(&definition.instance));
+    Arc::new(Definition { instance, ..Definition::clone(definition) })
 }
 
 #[cfg(test)]

@@ -255,13 +255,6 @@ impl Registered {
         let own = Host { node: node_label(name, host), addresses: self.fields.addresses.clone(), ..host.clone() };
         let read =
             Registration::read(&body, &own).map_err(|error| RegistryError::Refused(format!("Service: {error}")))?;
-        if let Some(host) = &read.definition.instance.host {
-            // Names are followed for services of the agent only.
-            return Err(RegistryError::Refused(format!(
-                "Service: Address of a service on an external node must be an IP address, got \"{}\".",
-                host.name
-            )));
-        }
         let instance =
             Instance { external: Some(Box::new(name.clone())), ..Instance::clone(&read.definition.instance) };
         let since = self.services.get(&read.id).map_or(now, |known| known.since);
@@ -306,7 +299,7 @@ impl Registered {
         if octets > MAX_VALUE {
             return refused(format!(
                 "Node {name}: nodes exchange at most {MAX_VALUE} octets of an external node with its checks, this one has \
-                 {octets}: shorten NodeMeta, TaggedAddresses, and Notes and Definition of checks."
+                 {octets}: shorten NodeMeta, TaggedAddresses, and Definition of checks."
             ));
         }
         Ok(())
@@ -319,16 +312,18 @@ impl Registered {
 
     fn node(&self, name: &RegisteredName) -> ExternalNode {
         let NodeFields { letter_case, id, addresses, tagged, meta } = self.fields.clone();
-        let details = self.checks.iter().map(|(id, check)| (id.clone(), check.reported.details.clone()));
+        let (addresses, host) = addresses.into_parts();
+        let definitions = self.checks.iter().map(|(id, check)| (id.clone(), check.reported.definition.clone()));
         ExternalNode {
             name: name.clone(),
             letter_case,
             id,
-            addresses,
+            addresses: addresses.into(),
+            host,
             tagged,
             meta,
             checks: self.checks_of(None).map(report).collect(),
-            details: details.filter(|(_, details)| *details != Default::default()).collect(),
+            definitions: definitions.filter(|(_, definition)| !definition.is_empty()).collect(),
         }
     }
 
@@ -372,12 +367,12 @@ impl Registered {
             value
         };
         let check = |check: &Check| {
-            let ReportedCheck { id, name, status, output, service, details } = &check.reported;
+            let ReportedCheck { id, name, status, output, service, notes, definition } = &check.reported;
             let mut value = json!({
                 "CheckID": id.as_str(), "Name": name.as_str(), "Status": status.as_str(), "Output": output,
-                "ServiceID": service.as_deref(), "Notes": details.notes,
+                "ServiceID": service.as_deref(), "Notes": notes.as_str(),
             });
-            if let Ok(definition) = serde_json::from_str(&details.definition) {
+            if let Ok(definition) = serde_json::from_str(definition) {
                 value["Definition"] = definition;
             }
             with_since(value, check.since)
@@ -403,8 +398,7 @@ fn report(check: &Check) -> CheckReport {
     CheckReport {
         id: check.reported.id.clone(),
         name: check.reported.name.clone(),
-        // The notes are in the details of the node.
-        notes: Default::default(),
+        notes: check.reported.notes.clone(),
         status: check.reported.status,
         output: check.reported.output.as_str().into(),
         since: check.since,

@@ -7,23 +7,26 @@
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
 //! fields, `duration` parses Go's durations.
 
+mod addresses;
 mod catalog;
 mod check;
 mod duration;
 mod fields;
 
-use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
 pub use self::{
+    addresses::Addresses,
     catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
     check::CheckRegistration,
     duration::go_duration,
     fields::field,
 };
 use self::{
+    addresses::addresses,
     check::read_check,
     fields::{Fields, is},
 };
@@ -31,7 +34,6 @@ use super::error::FieldError;
 use crate::{
     model::{
         bounds,
-        followed_host::{FollowedHost, HostName},
         id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
@@ -53,7 +55,7 @@ pub struct Host {
     /// Name of the node, the suffix of each registered instance's label.
     pub node: Label,
     /// Addresses of the node, for instances registered without an address.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// True if registered checks may connect to link-local addresses and metadata services.
     pub allow_link_local: bool,
     /// True if registered checks may run commands.
@@ -119,8 +121,7 @@ impl Registration {
         }
         let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
-        let followed = host_name(&fields)?;
-        let addresses = if followed.is_some() { Vec::new() } else { addresses(&fields, host)? };
+        let (addresses, followed) = addresses(&fields, host)?.into_parts();
         let base = Instance::new(key, addresses);
         let instance = Instance {
             host: followed,
@@ -327,36 +328,6 @@ fn ensure_bounds(instance: &Instance) -> Result<(), FieldError> {
 /// The field is not an array of strings.
 pub fn tags_of(service: &Value) -> Result<Vec<String>, FieldError> {
     tags(&Fields::new(service, "Service")?)
-}
-
-fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {
-    let mut all = Vec::new();
-    all.extend(address(fields, "an IP address or a host name")?);
-    if let Some(tagged) = fields.object("TaggedAddresses")? {
-        for key in ["lan_ipv4", "lan_ipv6"] {
-            let Some(named) = tagged.object(key)? else { continue };
-            all.extend(address(&named, ADDRESS)?.filter(|address| !all.contains(address)));
-        }
-    }
-    Ok(if all.is_empty() { host.addresses.clone() } else { all })
-}
-
-/// The field `Address` of a service, if it is a host name, whose addresses the agent follows.
-fn host_name(fields: &Fields<'_>) -> Result<Option<Arc<FollowedHost>>, FieldError> {
-    let name = fields.text("Address")?.and_then(|text| HostName::parse(text).ok());
-    Ok(name.map(|name| Arc::new(FollowedHost { name, problem: None })))
-}
-
-/// Description of an address that cannot be a host name.
-const ADDRESS: &str = "an IP address";
-
-/// The field `Address` of an object, as an address; `expected` describes it.
-fn address(fields: &Fields<'_>, expected: &'static str) -> Result<Option<IpAddr>, FieldError> {
-    let Some(text) = fields.text("Address")? else { return Ok(None) };
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", expected))?;
-    bounds::host_address(&address).map_err(|_| fields.mismatch("Address", "the IP address of a host"))?;
-    Ok(Some(address))
 }
 
 fn tags(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {

@@ -114,8 +114,8 @@ impl TrackedInstance {
         if let Some((kind, reason)) = held {
             return (InstanceState::withheld(kind, reason), None);
         }
-        if definition.instance.addresses.is_empty() {
-            return (unresolved(&definition), None);
+        if let Some(host) = definition.instance.host.as_ref().filter(|_| definition.instance.addresses.is_empty()) {
+            return (InstanceState::unresolved(host), None);
         }
         let Some(since) = self.up else { return (checked, None) };
         if let Some(damping) = &definition.pace.damping
@@ -201,15 +201,6 @@ impl TrackedInstance {
             aliases: self.aliases().collect(),
         }
     }
-}
-
-/// Returns the state of an instance that waits for the addresses of its host name.
-fn unresolved(definition: &Definition) -> InstanceState {
-    let reason = definition.instance.host.as_ref().map(|host| {
-        let problem = host.problem.as_deref().unwrap_or("not looked up yet");
-        format!("{}: {problem}", host.name)
-    });
-    InstanceState::withheld(HoldReason::Unresolved, &reason.unwrap_or_default())
 }
 
 impl TrackedCheck {

@@ -11,7 +11,7 @@ use crate::{
 fn host() -> Host {
     Host {
         node: label("host-a"),
-        addresses: vec!["10.0.0.7".parse().unwrap()],
+        addresses: vec!["10.0.0.7".parse().unwrap()].into(),
         allow_exec: false,
         allow_link_local: false,
     }
@@ -285,7 +285,7 @@ fn holds_withhold_instances_and_end_with_them() {
 }
 
 #[test]
-fn status_keeps_its_start_and_details_are_kept() {
+fn status_keeps_its_start_and_notes_and_definition_are_kept() {
     let mut state = State::default();
     let definition = json!({"TCP": "10.9.0.1:5432", "IntervalDuration": "10s"});
     let check = |status: &str, output: &str| {
@@ -315,9 +315,9 @@ fn status_keeps_its_start_and_details_are_kept() {
     }
     assert_survives_a_restart(&state, "since");
     let announced = state.announced(&Announced::default());
-    let details = &announced.nodes[&name("db1")].details["tcp"];
-    assert_eq!(details.notes, "by esm");
-    assert_eq!(serde_json::from_str::<Value>(&details.definition).unwrap(), definition);
+    let (node, instance) = (&announced.nodes[&name("db1")], announced.instances.values().next().unwrap());
+    assert_eq!(instance.report.as_ref().unwrap().checks[0].notes, "by esm");
+    assert_eq!(serde_json::from_str::<Value>(&node.definitions["tcp"]).unwrap(), definition);
     let again = state.announced(&announced);
     let shared = announced.instances.values().zip(again.instances.values()).all(|(one, two)| Arc::ptr_eq(one, two));
     assert!(shared && Arc::ptr_eq(&announced.nodes[&name("db1")], &again.nodes[&name("db1")]));
