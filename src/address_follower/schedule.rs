@@ -240,6 +240,8 @@ fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> 
 mod tests {
     use super::*;
     use crate::model::{
+        announcement::{Announcement, HoldReason, InstanceState},
+        external_node::ExternalNode,
         name::label,
         service::{InstanceKey, Pace},
     };
@@ -339,5 +341,73 @@ mod tests {
         schedule.define(definitions(&["b=db.example"]), seconds(0));
         assert_eq!(shown(&schedule), ["b 7"]);
         assert_eq!(schedule.next(), Some(seconds(0)));
+    }
+
+    /// External nodes by `NAME=HOST`, each with an instance; a `!` before it drains the instance.
+    fn external(entries: &[&str]) -> Announced {
+        let mut announced = Announced::default();
+        for text in entries {
+            let (is_drained, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
+            let (name, host) = text.split_once('=').unwrap();
+            let host = Some(Arc::new(FollowedHost::from(HostName::parse(host).unwrap())));
+            let node = ExternalNode { host: host.clone(), ..ExternalNode::new(label(name).into(), vec![]) };
+            announced.nodes.insert(node.name.clone(), Arc::new(node));
+            let key = InstanceKey { service: label("pg").into(), id: label(name) };
+            let state = match is_drained {
+                true => InstanceState::withheld(HoldReason::Draining, "disk"),
+                false => InstanceState::Passing,
+            };
+            let instance = Arc::new(Instance { host, ..Instance::new(key, vec![]) });
+            let (key, known) = Announcement::new(instance, state).into_entry();
+            announced.instances.insert(key, known);
+        }
+        announced
+    }
+
+    /// Addresses of node and instance and the state by name.
+    fn shown_external(schedule: &Schedule) -> Vec<String> {
+        let last = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(|address| address.to_string().replace("10.0.0.", "")).collect()
+        };
+        let Announced { nodes, instances } = schedule.external();
+        let shown = nodes.values().zip(instances.values()).map(|(node, known)| {
+            let state = match &known.state {
+                InstanceState::Withheld(hold, reason) => format!("{}: {reason}", hold.as_str()),
+                state => format!("{state:?}"),
+            };
+            let (node_at, at) = (last(&node.addresses), last(&known.instance.addresses));
+            assert_eq!(node_at, at);
+            format!("{} {} {state}", node.name, at.join(","))
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn host_names_of_external_nodes_follow_lookups() {
+        let former = KnownHosts::from([(host("old.example"), addresses(&[9]).into())]);
+        let mut schedule = Schedule::new(former);
+        let nodes = external(&["a=db.example", "!b=db.example", "c=old.example"]);
+        schedule.define(definitions(&["x=db.example"]), seconds(0));
+        schedule.define_external(nodes.clone(), seconds(0));
+        let not_yet = "a  unresolved: db.example: not looked up yet";
+        assert_eq!(shown_external(&schedule), [not_yet, "b  draining: disk", "c 9 Passing"]);
+        assert_eq!(schedule.take_due(seconds(0), 9), [host("db.example"), host("old.example")]);
+        schedule.finish(&host("db.example"), Ok((addresses(&[7, 8]), seconds(60))), seconds(1));
+        assert_eq!(shown_external(&schedule), ["a 7,8 Passing", "b 7,8 draining: disk", "c 9 Passing"]);
+        assert_eq!(shown(&schedule), ["x 7,8"]);
+
+        // Values that have not changed are shared.
+        let before = schedule.external().clone();
+        schedule.define_external(nodes, seconds(2));
+        let now = schedule.external();
+        assert!(before.nodes.values().zip(now.nodes.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+        assert!(before.instances.values().zip(now.instances.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+
+        // A host name stays known as long as one of both has it.
+        schedule.define_external(external(&["c=old.example"]), seconds(3));
+        schedule.define(definitions(&[]), seconds(3));
+        assert_eq!(schedule.known().into_keys().collect::<Vec<_>>(), [host("old.example")]);
+        schedule.define_external(Announced::default(), seconds(4));
+        assert_eq!((schedule.known(), schedule.external()), (KnownHosts::new(), &Announced::default()));
     }
 }

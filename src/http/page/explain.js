@@ -76,7 +76,8 @@ export function explain(main, part, name) {
     recent.hidden = all.length === 0;
   }
 
-  const path = part === "nodes" ? `${name}.node` : name;
+  // A node whose name is no label has no DNS name.
+  const path = part === "nodes" && /^[\w-]+$/.test(name) ? `${name}.node` : name;
   const stop = follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
     const previous = latest;
     latest = explained;
