@@ -163,8 +163,9 @@ fn reported_status_decides_about_answers() {
 fn report_of_output_alone_wakes_no_blocking_query() {
     let agent = Agent::start();
     let report = |status: &str, output: &str| {
-        let check = json!({"CheckID": "tcp", "ServiceID": "pg", "Status": status, "Output": output});
-        register(&agent, &json!({"Node": "db1", "SkipNodeUpdate": true, "Check": check}));
+        let mut body = db1();
+        (body["Checks"][1]["Status"], body["Checks"][1]["Output"]) = (json!(status), json!(output));
+        register(&agent, &body);
     };
     register(&agent, &db1());
     let index = || get(&agent, "health/service/pg").index();

@@ -1,19 +1,17 @@
 //! Which host names are looked up when, and what follows for definitions and external nodes. Core: times are arguments.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use imbl::ordmap::DiffItem;
 
-use super::external;
+use super::{
+    external,
+    host::{Host, Hosts},
+};
 use crate::{
     model::{
         announcement::bounded,
-        followed_host::{FollowedHost, HostName, KnownHosts},
+        followed_host::{HostName, KnownHosts},
         list::List,
         service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
     },
@@ -31,24 +29,6 @@ pub const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Outcome of a lookup: addresses in order and their TTL, or the reason for a failure.
 pub type Outcome = Result<(Vec<IpAddr>, Duration), String>;
-
-/// State of a host name.
-#[derive(Debug, Default)]
-pub(super) struct Host {
-    /// Instances with this host.
-    instances: BTreeSet<InstanceRef>,
-    /// True if an external node, or an instance on one, has this host.
-    is_external: bool,
-    pub(super) addresses: List<IpAddr>,
-    pub(super) problem: Option<Arc<str>>,
-    /// Number of lookups that failed since the last one that succeeded.
-    failures: u32,
-    /// Time of the next lookup; `None` while one runs.
-    due: Option<Duration>,
-}
-
-/// State of host names.
-pub(super) type Hosts = BTreeMap<HostName, Host>;
 
 /// Definitions and external nodes with the addresses of their host names.
 #[derive(Debug, Default)]
@@ -212,24 +192,6 @@ impl Schedule {
     }
 }
 
-impl Host {
-    /// Returns a host that is looked up at once, with its addresses from before a restart.
-    fn new(name: &HostName, former: &mut KnownHosts, now: Duration) -> Self {
-        Self { addresses: former.remove(name).unwrap_or_default(), due: Some(now), ..Self::default() }
-    }
-
-    /// Returns an instance with the addresses of this host, which is its own.
-    pub(super) fn resolve(&self, instance: &Instance) -> Instance {
-        let host = instance.host.as_ref().map(|host| self.followed(&host.name));
-        Instance { addresses: self.addresses.clone(), host, ..instance.clone() }
-    }
-
-    /// Returns the name of this host with the outcome of its last lookup.
-    pub(super) fn followed(&self, name: &HostName) -> Arc<FollowedHost> {
-        Arc::new(FollowedHost { name: name.clone(), problem: self.problem.clone() })
-    }
-}
-
 /// Returns the definition with the addresses of its host.
 fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> {
     let instance = Arc::new(host.resolve(&definition.instance));
@@ -242,6 +204,7 @@ mod tests {
     use crate::model::{
         announcement::{Announcement, HoldReason, InstanceState},
         external_node::ExternalNode,
+        followed_host::FollowedHost,
         name::label,
         service::{InstanceKey, Pace},
     };

@@ -201,7 +201,7 @@ impl External {
     /// Announces outputs that are due at `now` (seconds since 1970); reports whether there were any.
     pub fn release_outputs(&mut self, now: u64) -> bool {
         let checks = self.0.values_mut().flat_map(|node| node.checks.values_mut());
-        checks.fold(false, |released, check| check.release_output(now) || released)
+        checks.map(|check| check.release_output(now)).filter(|is_released| *is_released).count() > 0
     }
 
     /// Returns the nodes as JSON, for the stored state.
