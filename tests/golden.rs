@@ -163,7 +163,7 @@ impl World {
                 ["service", "on", node] => world.service(&label(node), None, body),
                 ["service", "at", node] => {
                     let external = world.external[&RegisteredName::parse(node).unwrap()].clone();
-                    world.service(&world.nodes[0].name.clone(), Some(external), body);
+                    world.service(&world.nodes[0].name.clone(), Some(&external), body);
                 }
                 _ => {}
             }
@@ -171,15 +171,15 @@ impl World {
         world
     }
 
-    fn service(&mut self, node: &Label, external: Option<Arc<ExternalNode>>, text: &str) {
+    fn service(&mut self, node: &Label, external: Option<&Arc<ExternalNode>>, text: &str) {
         let known = self.nodes.iter().find(|known| known.name == *node).expect("a declared node");
-        let addresses = external.as_ref().map_or(&*known.addresses, |external| &external.addresses);
+        let addresses = external.map_or(&*known.addresses, |external| &external.addresses);
         let defaults = Defaults { node, addresses, allow_exec: true };
         let file = service_file::parse(Path::new("golden.yaml"), text.as_bytes(), &defaults);
         let file = file.unwrap_or_else(|problems| panic!("{problems:#?}"));
         for entry in file.entries {
             let instance = Arc::new(Instance {
-                external: external.as_ref().map(|external| Box::new(external.name.clone())),
+                external: external.map(|external| Box::new(external.name.clone())),
                 ..Instance::clone(&entry.definition.instance)
             });
             let state = match self.states.get(&instance.key.to_string()) {
