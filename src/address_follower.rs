@@ -1,14 +1,16 @@
-//! Addresses of instances that are registered with a host name.
+//! Addresses of instances and external nodes that are registered with a host name.
 //!
 //! ```text
-//! definitions ──► schedule ──► definitions with addresses
-//!                  │    ▲
-//!                  └─ lookup (the agent's resolver)
+//! definitions, external nodes ──► schedule ──► the same with addresses
+//!                                  │    ▲
+//!                                  └─ lookup (the agent's resolver)
 //! ```
 //!
 //! A name is looked up at once, then again at the end of its TTL, within bounds. A failed lookup keeps the addresses.
 //! [`schedule`] decides, and this module runs the lookups.
 
+mod external;
+mod host;
 pub mod schedule;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -22,11 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::schedule::{Change, Outcome, Schedule};
-use crate::model::{
-    followed_host::{HostName, KnownHosts},
-    list::List,
-    name::Name,
-    service::Definitions,
+use crate::{
+    model::{
+        followed_host::{HostName, KnownHosts},
+        list::List,
+        name::Name,
+        service::Definitions,
+    },
+    registry::external::Announced,
 };
 
 /// Maximum number of lookups at once: many names must not fill the queue of the resolver.
@@ -35,22 +40,29 @@ const MAX_LOOKUPS: usize = 16;
 /// Looks up the addresses of a host name, in some seconds at most.
 pub type Lookup = Arc<dyn Fn(Name) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
+/// Inputs of the follower.
+pub struct Inputs {
+    /// Definitions of files and clients.
+    pub definitions: watch::Receiver<Definitions>,
+    /// Registered external nodes with their instances.
+    pub external: watch::Receiver<Announced>,
+    /// Lookup of a name, once there is one.
+    pub lookup: watch::Receiver<Option<Lookup>>,
+}
+
 /// Outputs of the follower.
 pub struct Outputs {
     /// The definitions, with addresses of host names.
     pub definitions: watch::Sender<Definitions>,
+    /// The external nodes with their instances, with addresses of host names.
+    pub external: watch::Sender<Announced>,
     /// Addresses of host names, for the next start.
     pub known: watch::Sender<KnownHosts>,
 }
 
-/// Follows the host names of `definitions`, of which `schedule` has the first. Lookups begin once there is a lookup.
-pub async fn run(
-    mut schedule: Schedule,
-    mut definitions: watch::Receiver<Definitions>,
-    mut lookup: watch::Receiver<Option<Lookup>>,
-    outputs: Outputs,
-    shutdown: CancellationToken,
-) {
+/// Follows the host names of the inputs, of which `schedule` has the first.
+pub async fn run(mut schedule: Schedule, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) {
+    let Inputs { mut definitions, mut external, mut lookup } = inputs;
     let began = Instant::now();
     let mut lookups: JoinSet<(HostName, Outcome)> = JoinSet::new();
     loop {
@@ -73,6 +85,14 @@ pub async fn run(
                 schedule.define(defined, began.elapsed());
                 publish(&schedule, &outputs);
             }
+            changed = external.changed() => {
+                if changed.is_err() {
+                    return shutdown.cancelled().await;
+                }
+                let registered = external.borrow_and_update().clone();
+                schedule.define_external(registered, began.elapsed());
+                publish(&schedule, &outputs);
+            }
             changed = lookup.changed(), if ask.is_none() => {
                 if changed.is_err() {
                     return shutdown.cancelled().await;
@@ -90,10 +110,11 @@ pub async fn run(
     }
 }
 
-/// Returns a schedule with the first definitions.
-pub fn begin(definitions: Definitions, former: KnownHosts) -> Schedule {
+/// Returns a schedule with the first definitions and external nodes.
+pub fn begin(definitions: Definitions, external: Announced, former: KnownHosts) -> Schedule {
     let mut schedule = Schedule::new(former);
     schedule.define(definitions, Duration::ZERO);
+    schedule.define_external(external, Duration::ZERO);
     schedule
 }
 
@@ -105,6 +126,7 @@ fn publish(schedule: &Schedule, outputs: &Outputs) {
         differs
     });
     outputs.definitions.send_replace(schedule.followed().clone());
+    outputs.external.send_replace(schedule.external().clone());
 }
 
 fn log(name: &HostName, change: &Change) {
@@ -114,7 +136,7 @@ fn log(name: &HostName, change: &Change) {
         Change::Addresses(addresses) => info!(host = %name, addresses = listed(addresses), "host name resolved"),
         Change::Recovered(addresses) => info!(host = %name, addresses = listed(addresses), "host name resolved again"),
         Change::Failed(reason) => {
-            warn!(host = %name, %reason, "host name not resolved; its instances keep their last addresses");
+            warn!(host = %name, %reason, "host name not resolved; its last addresses stay in use");
         }
     }
 }

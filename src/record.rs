@@ -41,6 +41,7 @@ use crate::model::{
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
     external_node::{ExternalNode, ExternalNodeError},
+    followed_host::{FollowedHost, HostName},
     name::{Label, LabelError},
     registered_name::RegisteredNameError,
     service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL},
@@ -211,14 +212,20 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
     Ok(Some(record))
 }
 
-/// Length of an instance's value in octets. Definitions have to keep it within [`MAX_VALUE`].
+/// Room for the addresses of a host name and the reason of a failed lookup, in octets: 16 addresses of at most 42 octets in JSON, and
+/// a reason of 120 octets, each of which may be escaped.
+const FOLLOWED: usize = 1024;
+
+/// Maximum length of an instance's value in octets, whatever the addresses of its host name are. Definitions have to keep it within
+/// [`MAX_VALUE`].
 pub fn value_len(instance: &Instance) -> usize {
-    instance_value(instance).len()
+    instance_value(instance).len() + instance.host.as_ref().map_or(0, |_| FOLLOWED)
 }
 
-/// Length of an external node's value in octets. Registrations have to keep it within [`MAX_VALUE`].
+/// Maximum length of an external node's value in octets, whatever the addresses of its host name are. Registrations have to keep it
+/// within [`MAX_VALUE`].
 pub fn external_value_len(node: &ExternalNode) -> usize {
-    external_node::value(node).len()
+    external_node::value(node).len() + node.host.as_ref().map_or(0, |_| FOLLOWED)
 }
 
 /// Value of the keys that only exist or not.
@@ -266,6 +273,14 @@ fn read_view(value: &str) -> Result<Option<Record>, RecordError> {
     let plain = digest.len() == 16 && digest.bytes().all(|octet| octet.is_ascii_hexdigit());
     let digest = u64::from_str_radix(digest, 16).ok().filter(|_| plain).ok_or(RecordError::View)?;
     Ok(Some(Record::View(digest)))
+}
+
+/// Reads the host name of an instance or a node, with the reason why its last lookup failed.
+fn followed_host(name: Option<&str>, problem: Option<&str>) -> Result<Option<Arc<FollowedHost>>, RecordError> {
+    let name = name.map(HostName::parse).transpose();
+    let name = name.map_err(|error| RecordError::Json(format!("host: {error}")))?;
+    let problem = problem.map(|problem| bounded(problem).into());
+    Ok(name.map(|name| Arc::new(FollowedHost { name, problem })))
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -138,7 +138,7 @@ fn upstream_is_followed_and_a_failure_keeps_the_addresses() {
     assert_eq!(agent.answers("web.service.local.", A), ["A 192.0.2.2"]);
     let instance = explained(&agent, "web");
     assert_eq!((&instance["State"], &instance["Answered"]), (&json!("passing"), &json!(true)), "{instance}");
-    agent.wait_for_log("host name not resolved; its instances keep their last addresses");
+    agent.wait_for_log("host name not resolved; its last addresses stay in use");
 
     // Neither a reload nor a restart loses the addresses.
     assert_eq!(ask(agent.http(), "PUT", "/v1/agent/reload", "").status, 200);
@@ -161,4 +161,118 @@ fn invalid_addresses_are_refused() {
         let answer = ask(agent.http(), "PUT", "/v1/agent/service/register", &body);
         assert!(answer.status == 400 && answer.body.starts_with("Address must be"), "{address}: {}", answer.body);
     }
+}
+
+/// As in Consul's tutorial about external services.
+fn learn(address: &str, status: &str) -> Value {
+    json!({
+        "Node": "hashicorp", "Address": address, "NodeMeta": {"external-node": "true", "external-probe": "true"},
+        "Service": {"ID": "learn1", "Service": "learn", "Port": 80},
+        "Checks": [{
+            "Name": "http-check", "status": status,
+            "Definition": {"http": "https://learn.hashicorp.com/consul/", "interval": "30s"},
+        }],
+    })
+}
+
+#[test]
+fn external_node_with_a_host_name_is_answered() {
+    let agent = agent_with("", "");
+    assert_eq!(put(&agent, "catalog/register", &learn("Db.Corp.Example", "passing")).json(), json!(true));
+    let addresses = ["A 10.2.0.1", "A 10.2.0.2"];
+    let name = "learn1-hashicorp.learn.service.local.";
+    assert_eq!(agent.answers("hashicorp.node.service.local.", A), addresses, "answered with the registration");
+    assert_eq!(agent.answers("hashicorp.node.service.local.", AAAA), ["AAAA fd00::2"]);
+    assert_eq!(agent.answers("learn.service.local.", A), addresses);
+    assert_eq!(agent.answers("learn.service.local.", SRV), [format!("SRV 1 10 80 {name}")]);
+    assert_eq!(agent.answers(name, A), addresses);
+    assert_eq!(agent.answers("1.0.2.10.in-addr.arpa.", PTR), [format!("PTR {name}")]);
+    // The API has the address as registered.
+    let node = &get(&agent, "catalog/node/hashicorp").json()["Node"];
+    assert_eq!(
+        (&node["Address"], &node["TaggedAddresses"]["lan"]),
+        (&json!("Db.Corp.Example"), &json!("Db.Corp.Example"))
+    );
+    assert_eq!(node["TaggedAddresses"]["lan_ipv4"], "10.2.0.1");
+    let service = &get(&agent, "catalog/service/learn").json()[0];
+    assert_eq!(
+        (&service["Address"], &service["ServiceAddress"]),
+        (&json!("Db.Corp.Example"), &json!("Db.Corp.Example"))
+    );
+    assert_eq!(get(&agent, "health/service/learn?passing").json()[0]["Node"]["Address"], "Db.Corp.Example");
+    let note = &get(&agent, "muster/explain/hashicorp").json()["Notes"][0];
+    assert_eq!(note, "addresses of Db.Corp.Example: 10.2.0.1, 10.2.0.2, fd00::2");
+    assert_eq!(explained(&agent, "learn")["Host"], "Db.Corp.Example");
+
+    // A changed record is followed, and reports of checks keep the addresses.
+    fs::write(agent.path("zones/corp.example.zone"), ZONE.replace("10.2.0.2", "10.2.0.3")).unwrap();
+    let addresses = ["A 10.2.0.1", "A 10.2.0.3"];
+    agent.wait_for_answers("hashicorp.node.service.local.", A, &addresses);
+    agent.wait_for_answers("learn.service.local.", A, &addresses);
+    put(&agent, "catalog/register", &learn("Db.Corp.Example", "critical"));
+    assert_eq!(agent.answers("learn.service.local.", A), [""; 0]);
+    assert_eq!(agent.answers("hashicorp.node.service.local.", A), addresses);
+    put(&agent, "catalog/register", &learn("10.2.0.9", "passing"));
+    assert_eq!(agent.answers("learn.service.local.", A), ["A 10.2.0.9"], "an address replaces the host name");
+    assert_eq!(agent.answers("hashicorp.node.service.local.", A), ["A 10.2.0.9"]);
+}
+
+#[test]
+fn service_on_an_external_node_has_a_host_name_of_its_own() {
+    let agent = agent_with("", "");
+    let body = json!({
+        "Node": "db1", "Address": "10.9.0.1", "Service": {"Service": "pg", "Port": 5432, "Address": "alias.corp.example"},
+    });
+    put(&agent, "catalog/register", &body);
+    assert_eq!(agent.answers("pg.service.local.", A), ["A 10.2.0.1", "A 10.2.0.2"]);
+    assert_eq!(agent.answers("db1.node.service.local.", A), ["A 10.9.0.1"]);
+    let service = &get(&agent, "catalog/service/pg").json()[0];
+    assert_eq!((&service["Address"], &service["ServiceAddress"]), (&json!("10.9.0.1"), &json!("alias.corp.example")));
+}
+
+#[test]
+fn external_node_without_an_address_is_not_answered_and_says_why() {
+    let agent = agent_with("", "");
+    put(&agent, "catalog/register", &learn("absent.corp.example", "passing"));
+    for name in ["hashicorp.node.service.local.", "learn.service.local."] {
+        let answer = agent.ask(name, A);
+        assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 0), "{name}");
+    }
+    let (code, text) = extended_error(&agent.ask("learn.service.local.", A)).unwrap();
+    assert!(code == 14 && text.contains("absent.corp.example: NXDOMAIN"), "{text}");
+    let instance = explained(&agent, "learn");
+    assert_eq!(
+        (&instance["State"], &instance["Host"]),
+        (&json!("unresolved"), &json!("absent.corp.example")),
+        "{instance}"
+    );
+    let note = get(&agent, "muster/explain/hashicorp").json()["Notes"][0].clone();
+    assert!(note.as_str().unwrap().starts_with("no addresses of absent.corp.example: NXDOMAIN"), "{note}");
+    assert_eq!(get(&agent, "catalog/node/hashicorp").json()["Node"]["Address"], "absent.corp.example");
+    assert_eq!(get(&agent, "health/service/learn?passing").json(), json!([]));
+    let text = json!({"Node": "db2", "Address": "10.2.0.300"}).to_string();
+    let refused = ask(agent.http(), "PUT", "/v1/catalog/register", &text);
+    assert!(refused.status == 400 && refused.body.contains("an IP address or a host name"), "{}", refused.body);
+}
+
+#[test]
+fn addresses_of_an_external_node_survive_a_restart_without_its_upstream() {
+    let last = Arc::new(AtomicU8::new(7));
+    let upstream = upstream(&last);
+    let config = format!("resolver: {{allow: [192.0.2.0/24], upstreams: [\"{}\"]}}\n", upstream.address());
+    let mut agent = agent_with(&config, "");
+    put(&agent, "catalog/register", &learn("learn.hashicorp.example", "passing"));
+    assert_eq!(agent.answers("learn.service.local.", A), ["A 192.0.2.7"]);
+    agent.signal(Signal::SIGTERM);
+    last.store(0, Ordering::SeqCst);
+    agent.start_again();
+    agent.wait_until_answering();
+    assert_eq!(agent.answers("learn.service.local.", A), ["A 192.0.2.7"]);
+    assert_eq!(agent.answers("hashicorp.node.service.local.", A), ["A 192.0.2.7"]);
+    until("the failed lookup is explained", || {
+        let note = get(&agent, "muster/explain/hashicorp").json()["Notes"][0].clone();
+        note.as_str().is_some_and(|note| {
+            note.starts_with("last known addresses of learn.hashicorp.example: 192.0.2.7; SERVFAIL")
+        })
+    });
 }

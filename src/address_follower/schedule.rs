@@ -1,19 +1,21 @@
-//! Which host names are looked up when, and what follows for the definitions. Core: times are arguments.
+//! Which host names are looked up when, and what follows for definitions and external nodes. Core: times are arguments.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use imbl::ordmap::DiffItem;
 
-use crate::model::{
-    announcement::bounded,
-    followed_host::{FollowedHost, HostName, KnownHosts},
-    list::List,
-    service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
+use super::{
+    external,
+    host::{Host, Hosts},
+};
+use crate::{
+    model::{
+        announcement::bounded,
+        followed_host::{HostName, KnownHosts},
+        list::List,
+        service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
+    },
+    registry::external::Announced,
 };
 
 /// Shortest time between two lookups of a name: a TTL of 0 must not make the agent ask without a pause.
@@ -28,25 +30,14 @@ pub const MAX_RETRY: Duration = Duration::from_secs(30);
 /// Outcome of a lookup: addresses in order and their TTL, or the reason for a failure.
 pub type Outcome = Result<(Vec<IpAddr>, Duration), String>;
 
-/// State of a host name.
-#[derive(Debug, Default)]
-struct Host {
-    /// Instances with this host.
-    instances: BTreeSet<InstanceRef>,
-    addresses: List<IpAddr>,
-    problem: Option<Arc<str>>,
-    /// Number of lookups that failed since the last one that succeeded.
-    failures: u32,
-    /// Time of the next lookup; `None` while one runs.
-    due: Option<Duration>,
-}
-
-/// Definitions with the addresses of their host names.
+/// Definitions and external nodes with the addresses of their host names.
 #[derive(Debug, Default)]
 pub struct Schedule {
     defined: Definitions,
     followed: Definitions,
-    hosts: BTreeMap<HostName, Host>,
+    registered: Announced,
+    external: Announced,
+    hosts: Hosts,
     /// Addresses from before a restart, until a definition takes them.
     former: KnownHosts,
 }
@@ -75,6 +66,11 @@ impl Schedule {
         &self.followed
     }
 
+    /// Returns the external nodes and their instances with the addresses of their host names.
+    pub fn external(&self) -> &Announced {
+        &self.external
+    }
+
     /// Returns the addresses that are known, for the next start.
     pub fn known(&self) -> KnownHosts {
         let known = self.hosts.iter().filter(|(_, host)| !host.addresses.is_empty());
@@ -100,7 +96,24 @@ impl Schedule {
                 (None, None) => {}
             }
         }
-        self.hosts.retain(|_, host| !host.instances.is_empty());
+        self.forget_unused();
+    }
+
+    /// Applies new external nodes at time `now`; the cost is proportional to their number.
+    pub fn define_external(&mut self, registered: Announced, now: Duration) {
+        self.registered = registered;
+        for host in self.hosts.values_mut() {
+            host.is_external = false;
+        }
+        for name in external::host_names(&self.registered) {
+            self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name, &mut self.former, now)).is_external = true;
+        }
+        self.forget_unused();
+        self.external = external::with_addresses(&self.registered, &self.hosts, &self.external);
+    }
+
+    fn forget_unused(&mut self) {
+        self.hosts.retain(|_, host| host.is_external || !host.instances.is_empty());
     }
 
     fn forget(&mut self, instance: &Arc<Instance>) {
@@ -115,12 +128,8 @@ impl Schedule {
             self.followed.insert(key.clone(), definition.clone());
             return;
         };
-        let former = &mut self.former;
-        let host = self.hosts.entry(followed.name.clone()).or_insert_with(|| Host {
-            addresses: former.remove(&followed.name).unwrap_or_default(),
-            due: Some(now),
-            ..Host::default()
-        });
+        let name = &followed.name;
+        let host = self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name, &mut self.former, now));
         host.instances.insert(key.clone());
         let definition = with_addresses(definition, host);
         self.followed.insert(InstanceRef::from(&definition.instance), definition);
@@ -176,23 +185,26 @@ impl Schedule {
             let definition = with_addresses(definition, host);
             self.followed.insert(InstanceRef::from(&definition.instance), definition);
         }
+        if host.is_external {
+            self.external = external::with_addresses(&self.registered, &self.hosts, &self.external);
+        }
         change
     }
 }
 
 /// Returns the definition with the addresses of its host.
 fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> {
-    let mut instance = Instance::clone(&definition.instance);
-    instance.addresses = host.addresses.clone();
-    instance.host =
-        instance.host.map(|known| Arc::new(FollowedHost { problem: host.problem.clone(), name: known.name.clone() }));
-    Arc::new(Definition { instance: Arc::new(instance), ..Definition::clone(definition) })
+    let instance = Arc::new(host.resolve(&definition.instance));
+    Arc::new(Definition { instance, ..Definition::clone(definition) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{
+        announcement::{Announcement, HoldReason, InstanceState},
+        external_node::ExternalNode,
+        followed_host::FollowedHost,
         name::label,
         service::{InstanceKey, Pace},
     };
@@ -292,5 +304,73 @@ mod tests {
         schedule.define(definitions(&["b=db.example"]), seconds(0));
         assert_eq!(shown(&schedule), ["b 7"]);
         assert_eq!(schedule.next(), Some(seconds(0)));
+    }
+
+    /// External nodes by `NAME=HOST`, each with an instance; a `!` before it drains the instance.
+    fn external(entries: &[&str]) -> Announced {
+        let mut announced = Announced::default();
+        for text in entries {
+            let (is_drained, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
+            let (name, host) = text.split_once('=').unwrap();
+            let host = Some(Arc::new(FollowedHost::from(HostName::parse(host).unwrap())));
+            let node = ExternalNode { host: host.clone(), ..ExternalNode::new(label(name).into(), vec![]) };
+            announced.nodes.insert(node.name.clone(), Arc::new(node));
+            let key = InstanceKey { service: label("pg").into(), id: label(name) };
+            let state = match is_drained {
+                true => InstanceState::withheld(HoldReason::Draining, "disk"),
+                false => InstanceState::Passing,
+            };
+            let instance = Arc::new(Instance { host, ..Instance::new(key, vec![]) });
+            let (key, known) = Announcement::new(instance, state).into_entry();
+            announced.instances.insert(key, known);
+        }
+        announced
+    }
+
+    /// Addresses of node and instance and the state by name.
+    fn shown_external(schedule: &Schedule) -> Vec<String> {
+        let last = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(|address| address.to_string().replace("10.0.0.", "")).collect()
+        };
+        let Announced { nodes, instances } = schedule.external();
+        let shown = nodes.values().zip(instances.values()).map(|(node, known)| {
+            let state = match &known.state {
+                InstanceState::Withheld(hold, reason) => format!("{}: {reason}", hold.as_str()),
+                state => format!("{state:?}"),
+            };
+            let (node_at, at) = (last(&node.addresses), last(&known.instance.addresses));
+            assert_eq!(node_at, at);
+            format!("{} {} {state}", node.name, at.join(","))
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn host_names_of_external_nodes_follow_lookups() {
+        let former = KnownHosts::from([(host("old.example"), addresses(&[9]).into())]);
+        let mut schedule = Schedule::new(former);
+        let nodes = external(&["a=db.example", "!b=db.example", "c=old.example"]);
+        schedule.define(definitions(&["x=db.example"]), seconds(0));
+        schedule.define_external(nodes.clone(), seconds(0));
+        let not_yet = "a  unresolved: db.example: not looked up yet";
+        assert_eq!(shown_external(&schedule), [not_yet, "b  draining: disk", "c 9 Passing"]);
+        assert_eq!(schedule.take_due(seconds(0), 9), [host("db.example"), host("old.example")]);
+        schedule.finish(&host("db.example"), Ok((addresses(&[7, 8]), seconds(60))), seconds(1));
+        assert_eq!(shown_external(&schedule), ["a 7,8 Passing", "b 7,8 draining: disk", "c 9 Passing"]);
+        assert_eq!(shown(&schedule), ["x 7,8"]);
+
+        // Values that have not changed are shared.
+        let before = schedule.external().clone();
+        schedule.define_external(nodes, seconds(2));
+        let now = schedule.external();
+        assert!(before.nodes.values().zip(now.nodes.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+        assert!(before.instances.values().zip(now.instances.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+
+        // A host name stays known as long as one of both has it.
+        schedule.define_external(external(&["c=old.example"]), seconds(3));
+        schedule.define(definitions(&[]), seconds(3));
+        assert_eq!(schedule.known().into_keys().collect::<Vec<_>>(), [host("old.example")]);
+        schedule.define_external(Announced::default(), seconds(4));
+        assert_eq!((schedule.known(), schedule.external()), (KnownHosts::new(), &Announced::default()));
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         explain::{Explained, Instance, Nearest, Tier},
     },
     dns::message::codes::rtype,
+    model::reason,
 };
 
 #[derive(Debug, clap::Args)]
@@ -99,12 +100,7 @@ fn text(explained: &Explained, now: SystemTime) -> String {
                 writeln!(text, "    {}", printable(&format!("external node {external}, registered through {node}")));
         }
         if let Some(host) = &instance.host {
-            let addresses = instance.addresses.join(", ");
-            let line = match &instance.host_problem {
-                None => format!("addresses of {host}: {addresses}"),
-                Some(problem) if addresses.is_empty() => format!("no addresses of {host}: {problem}"),
-                Some(problem) => format!("last known addresses of {host}: {addresses}; {problem}"),
-            };
+            let line = reason::followed(host, &instance.addresses, instance.host_problem.as_deref());
             let _ = writeln!(text, "    {}", printable(&line));
         }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.

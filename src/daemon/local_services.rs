@@ -89,9 +89,12 @@ pub(super) async fn start(
     let (checked, checked_now) = watch::channel(Checked::default());
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let registered = state.announced(&Announced::default());
-    let (announced_own, own) = watch::channel(OwnState { external: registered.nodes.clone(), ..OwnState::default() });
     let on_nodes = registered.instances.keys().filter(|key| !definitions.borrow().contains_key(&***key)).count();
+    let schedule = address_follower::begin(definitions.borrow().clone(), registered.clone(), former_hosts);
+    let external = schedule.external().clone();
+    let (announced_own, own) = watch::channel(OwnState { external: external.nodes.clone(), ..OwnState::default() });
     let (registered, registered_now) = watch::channel(registered);
+    let (external, external_now) = watch::channel(external);
     let (report, ttl_reports) = mpsc::channel(QUEUE);
     let (requests, asked) = mpsc::channel(QUEUE);
     let (ttl, default_ttl) = watch::channel(config.dns.ttl);
@@ -112,17 +115,16 @@ pub(super) async fn start(
     context.tasks.spawn("registry", registry);
 
     let outputs = own_announcements::Outputs { own: announced_own, announcements: announced };
-    let merging = own_announcements::merge(checked_now, registered_now, outputs, context.shutdown.clone());
+    let merging = own_announcements::merge(checked_now, external_now, outputs, context.shutdown.clone());
     context.tasks.spawn("own announcements", merging);
 
     let loaded = definitions.borrow().len();
     let (host_lookup, lookup) = watch::channel(None);
-    let mut defined = definitions.clone();
-    let schedule = address_follower::begin(defined.borrow_and_update().clone(), former_hosts);
     let (followed, with_addresses) = watch::channel(schedule.followed().clone());
     let (hosts, known_hosts) = watch::channel(schedule.known());
-    let outputs = address_follower::Outputs { definitions: followed, known: hosts };
-    let following = address_follower::run(schedule, defined, lookup, outputs, context.shutdown.clone());
+    let inputs = address_follower::Inputs { definitions: definitions.clone(), external: registered_now, lookup };
+    let outputs = address_follower::Outputs { definitions: followed, external, known: hosts };
+    let following = address_follower::run(schedule, inputs, outputs, context.shutdown.clone());
     context.tasks.spawn("address follower", following);
 
     let inputs = checks::Inputs {
@@ -220,7 +222,7 @@ fn restore(data_dir: &DataDir, host: &Host) -> State {
 fn host(config: &Config) -> Host {
     Host {
         node: config.node.clone(),
-        addresses: config.advertise.addresses().to_vec(),
+        addresses: config.advertise.addresses().to_vec().into(),
         allow_link_local: config.checks.allow_link_local,
         allow_exec: config.checks.allow_exec.over_http(),
     }

@@ -137,7 +137,7 @@ impl Agent {
     fn host(&self) -> Host {
         Host {
             node: self.node.clone(),
-            addresses: self.advertise.addresses().to_vec(),
+            addresses: self.advertise.addresses().to_vec().into(),
             allow_link_local: self.allow_link_local,
             allow_exec: self.allow_exec,
         }

@@ -2,11 +2,12 @@
 //!
 //! The catalog of the announcing node is built from the same values: local services have no path of their own.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
 
 use super::{
+    followed_host::FollowedHost,
     health::Status,
     name::Label,
     nearest::Place,
@@ -16,6 +17,10 @@ use crate::printable::blanked;
 
 /// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.
 pub const MAX_REASON: usize = 120;
+
+/// Minimum time between announcements of a changed reason with an unchanged status. Otherwise a check that prints a new figure
+/// each time would cause gossip in the whole cluster.
+pub const REASON_HOLD: Duration = Duration::from_secs(30);
 
 /// One instance and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,13 @@ impl Announcement {
     /// Returns an announcement without a health report.
     pub fn new(instance: Arc<Instance>, state: InstanceState) -> Self {
         Self { instance, state, report: None }
+    }
+
+    /// Reports whether the announcement is the registered one: the addresses of a host name may differ, and with them the state.
+    pub fn is_as_registered(&self, registered: &Self) -> bool {
+        let is_alike =
+            self.state == registered.state || matches!(self.state, InstanceState::Withheld(HoldReason::Unresolved, _));
+        is_alike && self.report == registered.report && self.instance.is_as_defined(&registered.instance)
     }
 
     /// Returns the announcement with its key, as an entry of [`Announcements`].
@@ -56,7 +68,7 @@ pub struct CheckReport {
     pub id: SmolStr,
     /// Display name of at most [`MAX_CHECK_TEXT`] octets.
     pub name: SmolStr,
-    /// Notes for people, of at most [`MAX_REASON`] octets; may be empty.
+    /// Notes for people, of at most [`MAX_CHECK_TEXT`] octets; may be empty.
     pub notes: SmolStr,
     /// Status after `rise` and `fall`.
     pub status: Status,
@@ -163,6 +175,12 @@ impl InstanceState {
     /// Returns a withheld state; the reason is cut as by [`new`](Self::new).
     pub fn withheld(hold: HoldReason, reason: &str) -> Self {
         Self::Withheld(hold, bounded(reason).into())
+    }
+
+    /// Returns the state of an instance that waits for the addresses of this host name.
+    pub fn unresolved(host: &FollowedHost) -> Self {
+        let problem = host.problem.as_deref().unwrap_or("not looked up yet");
+        Self::withheld(HoldReason::Unresolved, &format!("{}: {problem}", host.name))
     }
 
     /// Returns the SRV weight in this state, given the full weight. A weight of 0 stays 0, so a warning never raises it.

@@ -9,11 +9,14 @@ mod view_diff;
 
 use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-pub use self::{external::Claim, node_versions::NodeVersions};
 use self::{
     external::External,
     node_versions::{ByNode, is_described_alike},
     view_diff::{Change, Known, ViewDiff},
+};
+pub use self::{
+    external::{Claim, EXTERNAL_STATUSES},
+    node_versions::NodeVersions,
 };
 use super::{
     announcement::{Announcement, Announcements, InstanceState, Node},
@@ -378,6 +381,11 @@ impl Catalog {
     /// Iterates over all external nodes, by name, those of owners that are gone included.
     pub fn external_nodes(&self) -> impl Iterator<Item = &Claim> {
         self.external.all().filter(|(name, _)| !self.has_member(name)).filter_map(|(_, claims)| claims.first())
+    }
+
+    /// Returns the number of names of external nodes, those of members included.
+    pub fn external_count(&self) -> usize {
+        self.external.len()
     }
 
     /// Returns the claims of an external node: several in a conflict. The first one counts unless a member has the name.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use super::{
     announcement::{CheckReport, MAX_CHECK_TEXT},
     bounds::{self, BoundsError},
+    followed_host::FollowedHost,
+    list::List,
     registered_name::RegisteredName,
     service::MAX_CHECKS,
 };
@@ -34,25 +36,19 @@ pub struct ExternalNode {
     pub letter_case: Option<SmolStr>,
     /// Id given by the client; `None`: derived from the name.
     pub id: Option<Uuid>,
-    /// Addresses of the host, within the bounds of an instance's addresses.
-    pub addresses: Vec<IpAddr>,
+    /// Addresses of the host, within the bounds of an instance's addresses; none while those of `host` are unknown.
+    pub addresses: List<IpAddr>,
+    /// Host name that was registered as the address, and whose addresses these are. `None`: the addresses were registered.
+    pub host: Option<Arc<FollowedHost>>,
     /// Further addresses for clients of the HTTP API, by Consul's names such as `wan`.
     pub tagged: BTreeMap<String, String>,
     /// `key=value` pairs, within [`bounds::node_meta`].
     pub meta: BTreeMap<String, String>,
     /// Checks of the node as a whole, as a client reported them.
     pub checks: Vec<CheckReport>,
-    /// Notes and definitions of checks of the node and of its instances, by check id, for programs that execute the checks.
-    pub details: BTreeMap<SmolStr, CheckDetails>,
-}
-
-/// Parts of a reported check that no node evaluates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckDetails {
-    /// Text for people.
-    pub notes: String,
-    /// JSON object, as registered; empty without one.
-    pub definition: String,
+    /// Definitions of checks of the node and of its instances, by check id, for programs that execute the checks: JSON objects,
+    /// as registered. No node evaluates them.
+    pub definitions: BTreeMap<SmolStr, String>,
 }
 
 /// External nodes that one node announces, by name. Clones share structure.
@@ -79,6 +75,21 @@ pub enum ExternalNodeError {
 }
 
 impl ExternalNode {
+    /// Returns a node without tagged addresses, metadata and checks.
+    pub fn new(name: RegisteredName, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            name,
+            letter_case: None,
+            id: None,
+            addresses: addresses.into(),
+            host: None,
+            tagged: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            checks: Vec::new(),
+            definitions: BTreeMap::new(),
+        }
+    }
+
     /// Returns the name in the letter case of its registration.
     pub fn shown_name(&self) -> &str {
         self.letter_case.as_deref().unwrap_or_else(|| self.name.as_str())
@@ -89,7 +100,9 @@ impl ExternalNode {
     /// # Errors
     /// The first bound that the node exceeds.
     pub fn check(&self) -> Result<(), ExternalNodeError> {
-        bounds::addresses(&self.addresses)?;
+        if self.host.is_none() || !self.addresses.is_empty() {
+            bounds::addresses(&self.addresses)?;
+        }
         bounds::node_meta(&self.meta)?;
         if let Some(text) = &self.letter_case
             && (!text.eq_ignore_ascii_case(self.name.as_str()) || text == self.name.as_str())
@@ -102,11 +115,21 @@ impl ExternalNode {
             return Err(ExternalNodeError::Tagged);
         }
         let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
-        let is_wrong = |check: &CheckReport| check.id.is_empty() || is_long(&check.id) || is_long(&check.name);
+        let is_wrong = |check: &CheckReport| {
+            check.id.is_empty() || [&check.id, &check.name, &check.notes].into_iter().any(|text| is_long(text))
+        };
         if self.checks.len() > MAX_CHECKS || self.checks.iter().any(is_wrong) {
             return Err(ExternalNodeError::Checks);
         }
         Ok(())
+    }
+
+    /// Reports whether the node is the registered one: the addresses of a host name may differ.
+    pub fn is_as_registered(&self, registered: &Self) -> bool {
+        let Some(name) = self.host.as_ref().map(|host| &host.name) else { return self == registered };
+        let unresolved =
+            Self { addresses: registered.addresses.clone(), host: registered.host.clone(), ..self.clone() };
+        registered.host.as_ref().is_some_and(|host| host.name == *name) && unresolved == *registered
     }
 
     /// Reports whether answers about the nodes are the same: all but checks.
@@ -118,19 +141,10 @@ impl ExternalNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{health::Status, registered_name::name};
+    use crate::model::{followed_host::HostName, health::Status, registered_name::name};
 
     fn node() -> ExternalNode {
-        ExternalNode {
-            name: name("db1"),
-            letter_case: None,
-            id: None,
-            addresses: vec!["10.9.0.1".parse().unwrap()],
-            tagged: BTreeMap::new(),
-            meta: BTreeMap::new(),
-            checks: Vec::new(),
-            details: BTreeMap::new(),
-        }
+        ExternalNode::new(name("db1"), vec!["10.9.0.1".parse().unwrap()])
     }
 
     #[test]
@@ -146,12 +160,16 @@ mod tests {
         let tagged = |name: &str, address: &str| BTreeMap::from([(name.to_owned(), address.to_owned())]);
         let many = (0..=MAX_TAGGED_ADDRESSES).map(|at| (at.to_string(), "a".to_owned())).collect();
         let wrong_case = SmolStr::from("DB2");
+        let host = Some(Arc::new(FollowedHost { name: HostName::parse("db1.example").unwrap(), problem: None }));
+        let long_notes = CheckReport { notes: "x".repeat(MAX_CHECK_TEXT + 1).into(), ..check("ping") };
         let cases = [
             (node(), None),
             (ExternalNode { letter_case: Some("DB1".into()), ..node() }, None),
             (ExternalNode { tagged: tagged("wan", "db1.example"), ..node() }, None),
             (ExternalNode { checks: vec![check("ping"); MAX_CHECKS], ..node() }, None),
-            (ExternalNode { addresses: vec![], ..node() }, Some(ExternalNodeError::Bounds(BoundsError::NoAddress))),
+            (ExternalNode { host, ..ExternalNode::new(name("db1"), vec![]) }, None),
+            (ExternalNode::new(name("db1"), vec![]), Some(ExternalNodeError::Bounds(BoundsError::NoAddress))),
+            (ExternalNode { checks: vec![long_notes], ..node() }, Some(ExternalNodeError::Checks)),
             (
                 ExternalNode { letter_case: Some(wrong_case.clone()), ..node() },
                 Some(ExternalNodeError::LetterCase(wrong_case)),

@@ -49,6 +49,12 @@ impl HostName {
     }
 }
 
+impl From<HostName> for FollowedHost {
+    fn from(name: HostName) -> Self {
+        Self { name, problem: None }
+    }
+}
+
 impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -72,6 +78,13 @@ pub struct FollowedHost {
     /// Reason why the last lookup failed, in at most [`MAX_REASON`](super::announcement::MAX_REASON) octets. The addresses are
     /// those of the last lookup that succeeded; none if there was none.
     pub problem: Option<Arc<str>>,
+}
+
+impl FollowedHost {
+    /// Reports whether addresses are those of a finished lookup, or need none.
+    pub fn is_looked_up(host: Option<&Self>, addresses: &[IpAddr]) -> bool {
+        !addresses.is_empty() || host.is_none_or(|host| host.problem.is_some())
+    }
 }
 
 #[cfg(test)]

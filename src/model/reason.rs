@@ -51,6 +51,16 @@ fn exclusion(entry: &CatalogEntry) -> Option<Exclusion<'_>> {
     }
 }
 
+/// Returns the addresses of a host name, and why the last lookup failed, in one clause.
+pub fn followed(host: &str, addresses: &[String], problem: Option<&str>) -> String {
+    let listed = addresses.join(", ");
+    match problem {
+        None => format!("addresses of {host}: {listed}"),
+        Some(problem) if listed.is_empty() => format!("no addresses of {host}: {problem}"),
+        Some(problem) => format!("last known addresses of {host}: {listed}; {problem}"),
+    }
+}
+
 /// Reports whether the instance is live, passing and not shadowed: [`plainly`] is then the whole explanation.
 pub fn is_plain(entry: &CatalogEntry, counts: bool) -> bool {
     counts && entry.freshness == Freshness::Live && entry.announcement.state == InstanceState::Passing

@@ -291,16 +291,8 @@ mod tests {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");
         }
         let hosting = |address: &str, checks: Vec<CheckReport>| {
-            let node = ExternalNode {
-                name: crate::model::registered_name::name("db1"),
-                letter_case: None,
-                id: None,
-                addresses: vec![address.parse().unwrap()],
-                tagged: Default::default(),
-                meta: Default::default(),
-                checks,
-                details: Default::default(),
-            };
+            let name = crate::model::registered_name::name("db1");
+            let node = ExternalNode { checks, ..ExternalNode::new(name, vec![address.parse().unwrap()]) };
             let external = [(node.name.clone(), Arc::new(node))].into_iter().collect();
             NodeView { external, ..passing.clone() }
         };

@@ -1,6 +1,6 @@
 //! Instances as records: JSON without the key.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -8,10 +8,8 @@ use serde::{
 };
 use smol_str::SmolStr;
 
-use super::{RecordError, json, parse};
+use super::{RecordError, followed_host, json, parse};
 use crate::model::{
-    announcement::bounded,
-    followed_host::{FollowedHost, HostName},
     meta::Meta,
     name::Label,
     nearest::{MinHealthy, Nearest},
@@ -199,9 +197,7 @@ pub(super) fn instance_value(instance: &Instance) -> String {
 pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
     let text: InstanceText<'_> = parse(value)?;
     let external = text.external.as_deref().map(RegisteredName::parse).transpose();
-    let problem = text.problem.map(|problem| bounded(&problem).into());
-    let host = text.host.map(|host| HostName::parse(&host)).transpose();
-    let host = host.map_err(|error| RecordError::Json(format!("host: {error}")))?;
+    let host = followed_host(text.host.as_deref(), text.problem.as_deref())?;
     let tagged = text
         .tagged
         .into_iter()
@@ -209,7 +205,7 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     let instance = Instance {
         key,
         addresses: text.addresses.into_owned().into(),
-        host: host.map(|name| Arc::new(FollowedHost { name, problem })),
+        host,
         tagged: tagged.collect(),
         port: text.port,
         ports: text.ports.into_owned().into(),

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
-    external_node::CheckDetails,
     followed_host::{FollowedHost, HostName},
     health::Status,
     list::List,
@@ -82,21 +81,21 @@ fn external() -> ExternalNode {
     let check = CheckReport {
         id: "ping".into(),
         name: "Ping".into(),
-        notes: "".into(),
+        notes: "by esm".into(),
         status: Status::Warning,
         output: "3 %".into(),
         since: 7,
     };
-    let details = CheckDetails { notes: "by esm".to_owned(), definition: r#"{"TCP":"a:1"}"#.to_owned() };
     ExternalNode {
         name: name("db 1"),
         letter_case: Some("DB 1".into()),
         id: Some(uuid::Uuid::from_u128(7)),
-        addresses: vec!["10.9.0.1".parse().unwrap(), "fd00::9".parse().unwrap()],
+        addresses: vec!["10.9.0.1".parse().unwrap(), "fd00::9".parse().unwrap()].into(),
+        host: None,
         tagged: BTreeMap::from([("wan".to_owned(), "db1.example".to_owned())]),
         meta: BTreeMap::from([("external-node".to_owned(), "true".to_owned())]),
         checks: vec![check],
-        details: BTreeMap::from([("ping".into(), details)]),
+        definitions: BTreeMap::from([("ping".into(), r#"{"TCP":"a:1"}"#.to_owned())]),
     }
 }
 
@@ -159,21 +158,23 @@ fn record_format_is_stable() {
         (
             Record::External(Arc::new(external())),
             "x/db%201",
-            r#"{"addr":["10.9.0.1","fd00::9"],"case":"DB 1","id":"00000000-0000-0000-0000-000000000007","tagged":{"wan":"db1.example"},"meta":{"external-node":"true"},"checks":[{"id":"ping","name":"Ping","is":"w","out":"3 %","since":7}],"details":{"ping":{"notes":"by esm","def":"{\"TCP\":\"a:1\"}"}}}"#,
+            r#"{"addr":["10.9.0.1","fd00::9"],"case":"DB 1","id":"00000000-0000-0000-0000-000000000007","tagged":{"wan":"db1.example"},"meta":{"external-node":"true"},"checks":[{"id":"ping","name":"Ping","notes":"by esm","is":"w","out":"3 %","since":7}],"defs":{"ping":"{\"TCP\":\"a:1\"}"}}"#,
+        ),
+        (
+            Record::External(Arc::new(ExternalNode::new(name("db 1"), vec!["10.9.0.1".parse().unwrap()]))),
+            "x/db%201",
+            r#"{"addr":["10.9.0.1"]}"#,
         ),
         (
             Record::External(Arc::new(ExternalNode {
-                addresses: vec!["10.9.0.1".parse().unwrap()],
-                letter_case: None,
-                id: None,
-                tagged: BTreeMap::new(),
-                meta: BTreeMap::new(),
-                checks: Vec::new(),
-                details: BTreeMap::new(),
-                ..external()
+                host: Some(Arc::new(FollowedHost {
+                    name: HostName::parse("db1.example").unwrap(),
+                    problem: Some("NXDOMAIN".into()),
+                })),
+                ..ExternalNode::new(name("db1"), vec![])
             })),
-            "x/db%201",
-            r#"{"addr":["10.9.0.1"]}"#,
+            "x/db1",
+            r#"{"addr":[],"host":"db1.example","host_problem":"NXDOMAIN"}"#,
         ),
         (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
         (
@@ -501,4 +502,29 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn values_have_room_for_any_outcome_of_a_lookup() {
+    let unresolved = FollowedHost::from(HostName::parse("db1.example").unwrap());
+    let resolved = FollowedHost {
+        problem: Some("\"".repeat(crate::model::announcement::MAX_REASON).into()),
+        ..unresolved.clone()
+    };
+    let longest = |at: u8| -> IpAddr { format!("abcd:abcd:abcd:abcd:abcd:abcd:abcd:ab{at:02x}").parse().unwrap() };
+    let addresses: Vec<IpAddr> = (0x10..0x10 + MAX_ADDRESSES as u8).map(longest).collect();
+    let instance = |addresses: &[IpAddr], host: &FollowedHost| Instance {
+        addresses: addresses.to_vec().into(),
+        host: Some(Arc::new(host.clone())),
+        ..plain()
+    };
+    let node = |addresses: &[IpAddr], host: &FollowedHost| ExternalNode {
+        host: Some(Arc::new(host.clone())),
+        ..ExternalNode::new(name("db1"), addresses.to_vec())
+    };
+    let len = |record: Record| record.encode().1.len();
+    let registered = value_len(&instance(&[], &unresolved));
+    assert!(len(Record::Instance(Arc::new(instance(&addresses, &resolved)))) <= registered);
+    let registered = external_value_len(&node(&[], &unresolved));
+    assert!(len(Record::External(Arc::new(node(&addresses, &resolved)))) <= registered);
 }

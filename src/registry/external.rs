@@ -3,6 +3,8 @@
 //! Core: applies a registration or refuses it, with the semantics of Consul's catalog. The status of an instance is the worst one of
 //! its checks and of the checks of its node, as clients reported them: nothing is probed.
 
+mod check;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -12,13 +14,14 @@ use serde_json::{Map, Value, json};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use self::check::Check;
 use super::{
     error::RegistryError,
     registration::{CatalogDeregistration, CatalogRegistration, Host, NodeFields, Part, Registration, ReportedCheck},
 };
 use crate::{
     model::{
-        announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
+        announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         external_node::{ExternalNode, ExternalNodes, MAX_EXTERNAL_INSTANCES, MAX_EXTERNAL_NODES},
         health::{Status, add_up},
         id_label::label_of,
@@ -53,13 +56,6 @@ struct Service {
     body: Value,
     instance: Arc<Instance>,
     /// Time of the registration: seconds since 1970.
-    since: u64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Check {
-    reported: ReportedCheck,
-    /// Time of the last change of status: seconds since 1970.
     since: u64,
 }
 
@@ -202,6 +198,12 @@ impl External {
         announced
     }
 
+    /// Announces outputs that are due at `now` (seconds since 1970); reports whether there were any.
+    pub fn release_outputs(&mut self, now: u64) -> bool {
+        let checks = self.0.values_mut().flat_map(|node| node.checks.values_mut());
+        checks.map(|check| check.release_output(now)).filter(|is_released| *is_released).count() > 0
+    }
+
     /// Returns the nodes as JSON, for the stored state.
     pub fn to_values(&self) -> Vec<Value> {
         self.0.iter().map(|(name, known)| known.to_value(name)).collect()
@@ -255,13 +257,6 @@ impl Registered {
         let own = Host { node: node_label(name, host), addresses: self.fields.addresses.clone(), ..host.clone() };
         let read =
             Registration::read(&body, &own).map_err(|error| RegistryError::Refused(format!("Service: {error}")))?;
-        if let Some(host) = &read.definition.instance.host {
-            // Names are followed for services of the agent only.
-            return Err(RegistryError::Refused(format!(
-                "Service: Address of a service on an external node must be an IP address, got \"{}\".",
-                host.name
-            )));
-        }
         let instance =
             Instance { external: Some(Box::new(name.clone())), ..Instance::clone(&read.definition.instance) };
         let since = self.services.get(&read.id).map_or(now, |known| known.since);
@@ -285,9 +280,8 @@ impl Registered {
                 reported.id
             )));
         }
-        let known = self.checks.get(&reported.id).filter(|known| known.reported.status == reported.status);
-        let since = known.map_or(now, |known| known.since);
-        self.checks.insert(reported.id.clone(), Check { reported: reported.clone(), since });
+        let check = Check::new(reported.clone(), self.checks.get(&reported.id), now);
+        self.checks.insert(reported.id.clone(), check);
         Ok(())
     }
 
@@ -306,7 +300,7 @@ impl Registered {
         if octets > MAX_VALUE {
             return refused(format!(
                 "Node {name}: nodes exchange at most {MAX_VALUE} octets of an external node with its checks, this one has \
-                 {octets}: shorten NodeMeta, TaggedAddresses, and Notes and Definition of checks."
+                 {octets}: shorten NodeMeta, TaggedAddresses, and Definition of checks."
             ));
         }
         Ok(())
@@ -319,16 +313,18 @@ impl Registered {
 
     fn node(&self, name: &RegisteredName) -> ExternalNode {
         let NodeFields { letter_case, id, addresses, tagged, meta } = self.fields.clone();
-        let details = self.checks.iter().map(|(id, check)| (id.clone(), check.reported.details.clone()));
+        let (addresses, host) = addresses.into_parts();
+        let definitions = self.checks.iter().map(|(id, check)| (id.clone(), check.reported.definition.clone()));
         ExternalNode {
             name: name.clone(),
             letter_case,
             id,
-            addresses,
+            addresses: addresses.into(),
+            host,
             tagged,
             meta,
-            checks: self.checks_of(None).map(report).collect(),
-            details: details.filter(|(_, details)| *details != Default::default()).collect(),
+            checks: self.checks_of(None).map(Check::report).collect(),
+            definitions: definitions.filter(|(_, definition)| !definition.is_empty()).collect(),
         }
     }
 
@@ -342,9 +338,9 @@ impl Registered {
         let own: Vec<&Check> = self.checks_of(Some(id)).collect();
         let of_node: Vec<(&Check, String)> = self
             .checks_of(None)
-            .map(|check| (check, format!("check {} of node {name}: {}", shown_name(check), check.reported.output)))
+            .map(|check| (check, format!("check {} of node {name}: {}", check.shown_name(), check.output())))
             .collect();
-        let statuses = own.iter().map(|check| (check.reported.status, check.reported.output.as_str()));
+        let statuses = own.iter().map(|check| (check.reported.status, check.output()));
         let statuses = statuses.chain(of_node.iter().map(|(check, text)| (check.reported.status, text.as_str())));
         let (status, reason) = add_up(statuses);
         let all = || own.iter().copied().chain(of_node.iter().map(|(check, _)| *check));
@@ -362,7 +358,7 @@ impl Registered {
             state = InstanceState::withheld(kind, &hold.reason);
             since = since.max(hold.since);
         }
-        let report = HealthReport { since, checks: own.into_iter().map(report).collect() };
+        let report = HealthReport { since, checks: own.into_iter().map(Check::report).collect() };
         Announcement { instance: service.instance.clone(), state, report: Some(Arc::new(report)) }
     }
 
@@ -370,17 +366,6 @@ impl Registered {
         let with_since = |mut value: Value, since: u64| {
             value["Since"] = since.into();
             value
-        };
-        let check = |check: &Check| {
-            let ReportedCheck { id, name, status, output, service, details } = &check.reported;
-            let mut value = json!({
-                "CheckID": id.as_str(), "Name": name.as_str(), "Status": status.as_str(), "Output": output,
-                "ServiceID": service.as_deref(), "Notes": details.notes,
-            });
-            if let Ok(definition) = serde_json::from_str(&details.definition) {
-                value["Definition"] = definition;
-            }
-            with_since(value, check.since)
         };
         let NodeFields { letter_case, id, addresses, tagged, meta } = &self.fields;
         json!({
@@ -390,24 +375,8 @@ impl Registered {
             "TaggedAddresses": tagged,
             "NodeMeta": meta,
             "Services": self.services.values().map(|known| with_since(known.body.clone(), known.since)).collect::<Vec<_>>(),
-            "Checks": self.checks.values().map(check).collect::<Vec<_>>(),
+            "Checks": self.checks.values().map(|check| with_since(check.to_value(), check.since)).collect::<Vec<_>>(),
         })
-    }
-}
-
-fn shown_name(check: &Check) -> &str {
-    if check.reported.name.is_empty() { &check.reported.id } else { &check.reported.name }
-}
-
-fn report(check: &Check) -> CheckReport {
-    CheckReport {
-        id: check.reported.id.clone(),
-        name: check.reported.name.clone(),
-        // The notes are in the details of the node.
-        notes: Default::default(),
-        status: check.reported.status,
-        output: check.reported.output.as_str().into(),
-        since: check.since,
     }
 }
 

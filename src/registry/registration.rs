@@ -13,21 +13,22 @@ mod check;
 mod duration;
 mod fields;
 
-use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use self::{
-    addresses::Addresses,
-    check::read_check,
-    fields::{Fields, is},
-};
 pub use self::{
+    addresses::Addresses,
     catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
     check::CheckRegistration,
     duration::go_duration,
     fields::field,
+};
+use self::{
+    addresses::ServiceAddresses,
+    check::read_check,
+    fields::{Fields, is},
 };
 use super::error::FieldError;
 use crate::{
@@ -54,7 +55,7 @@ pub struct Host {
     /// Name of the node, the suffix of each registered instance's label.
     pub node: Label,
     /// Addresses of the node, for instances registered without an address.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// True if registered checks may connect to link-local addresses and metadata services.
     pub allow_link_local: bool,
     /// True if registered checks may run commands.
@@ -120,8 +121,9 @@ impl Registration {
         }
         let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
-        let Addresses { all, host: followed, tagged } = Addresses::read(&fields, port, host)?;
-        let base = Instance::new(key, all);
+        let ServiceAddresses { own, tagged } = ServiceAddresses::read(&fields, port, host)?;
+        let (addresses, followed) = own.into_parts();
+        let base = Instance::new(key, addresses);
         let instance = Instance {
             host: followed,
             tagged,

@@ -100,17 +100,8 @@ fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
 
 fn external(names: &[&str]) -> ExternalNodes {
     let node = |text: &&str| {
-        let node = ExternalNode {
-            name: RegisteredName::parse(text).unwrap(),
-            letter_case: None,
-            id: None,
-            addresses: vec!["10.9.0.1".parse().unwrap()],
-            tagged: BTreeMap::new(),
-            meta: BTreeMap::new(),
-            checks: Vec::new(),
-            details: BTreeMap::new(),
-        };
-        (node.name.clone(), Arc::new(node))
+        let name = RegisteredName::parse(text).unwrap();
+        (name.clone(), Arc::new(ExternalNode::new(name, vec!["10.9.0.1".parse().unwrap()])))
     };
     names.iter().map(node).collect()
 }

@@ -9,11 +9,11 @@ use tracing::{debug, info};
 
 use super::{Clock, NO_RESULT, TICK};
 use crate::{
-    checks::{alias, runner::REASON_HOLD},
+    checks::alias,
     clock::unix_seconds,
     metrics::{Checks, Kind},
     model::{
-        announcement::{CheckReport, HealthReport, HoldReason, InstanceState, bounded},
+        announcement::{CheckReport, HealthReport, HoldReason, InstanceState, REASON_HOLD, bounded},
         check_results::{CheckResult, Fingerprint, InstanceResults, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
@@ -115,8 +115,8 @@ impl TrackedInstance {
         if let Some((kind, reason)) = held {
             return (InstanceState::withheld(kind, reason), None);
         }
-        if definition.instance.addresses.is_empty() {
-            return (unresolved(&definition), None);
+        if let Some(host) = definition.instance.host.as_ref().filter(|_| definition.instance.addresses.is_empty()) {
+            return (InstanceState::unresolved(host), None);
         }
         let Some(since) = self.up else { return (checked, None) };
         if let Some(damping) = &definition.pace.damping
@@ -202,15 +202,6 @@ impl TrackedInstance {
             aliases: self.aliases().collect(),
         }
     }
-}
-
-/// Returns the state of an instance that waits for the addresses of its host name.
-fn unresolved(definition: &Definition) -> InstanceState {
-    let reason = definition.instance.host.as_ref().map(|host| {
-        let problem = host.problem.as_deref().unwrap_or("not looked up yet");
-        format!("{}: {problem}", host.name)
-    });
-    InstanceState::withheld(HoldReason::Unresolved, &reason.unwrap_or_default())
 }
 
 impl TrackedCheck {

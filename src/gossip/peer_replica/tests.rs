@@ -202,17 +202,8 @@ fn a_peer_announces_a_hundred_thousand_instances_and_no_more() {
 }
 
 fn external(name: &str, address: &str) -> (String, String) {
-    Record::External(Arc::new(ExternalNode {
-        name: crate::model::registered_name::name(name),
-        letter_case: None,
-        id: None,
-        addresses: vec![address.parse().unwrap()],
-        tagged: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        checks: Vec::new(),
-        details: BTreeMap::new(),
-    }))
-    .encode()
+    let name = crate::model::registered_name::name(name);
+    Record::External(Arc::new(ExternalNode::new(name, vec![address.parse().unwrap()]))).encode()
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
     },
     model::{
         catalog::{Catalog, Freshness},
+        followed_host::FollowedHost,
         registered_name::RegisteredName,
     },
     registry::{
@@ -101,16 +102,29 @@ async fn deregister_own(api: &Api, body: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Sends a change of an external node to the registry and waits until the catalog shows it.
+/// Sends a change of an external node to the registry and waits until the catalog shows it. Host names are looked up once before
+/// the response, if that takes no longer than the wait.
 async fn change_external(api: &Api, change: Change, name: &RegisteredName) -> Result<(), ApiError> {
     let outcome = request(api, change).await?;
     let Some(expected) = outcome.external else { return Ok(()) };
     let is_visible = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let shown = view.and_then(|view| view.external.get(name));
-        let instance = |key| view.and_then(|view| view.announcements.get(key));
-        shown == expected.nodes.get(name)
-            && outcome.instances.iter().all(|key| instance(key) == expected.instances.get(key))
+        let is_node_shown = match (shown, expected.nodes.get(name)) {
+            (Some(shown), Some(expected)) => {
+                shown.is_as_registered(expected) && FollowedHost::is_looked_up(shown.host.as_deref(), &shown.addresses)
+            }
+            (shown, expected) => shown == expected,
+        };
+        let is_instance_shown =
+            |key| match (view.and_then(|view| view.announcements.get(key)), expected.instances.get(key)) {
+                (Some(shown), Some(expected)) => {
+                    shown.is_as_registered(expected)
+                        && FollowedHost::is_looked_up(shown.instance.host.as_deref(), &shown.instance.addresses)
+                }
+                (shown, expected) => shown == expected,
+            };
+        is_node_shown && outcome.instances.iter().all(is_instance_shown)
     };
     api.queries.wait_for_catalog(is_visible, CATALOG_WAIT).await;
     Ok(())

@@ -16,6 +16,7 @@ use crate::{
     model::{
         announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
         catalog::{Catalog, CatalogEntry, Freshness, NodeVersions, NodeView},
+        followed_host::FollowedHost,
         health::Status,
         tagged_addresses::{self, by_family},
     },
@@ -82,7 +83,7 @@ impl<'a> NodeInstance<'a> {
             tags: instance.tags.to_vec(),
             meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
-            address: instance.host.as_ref().map_or_else(|| first(&instance.addresses), |host| host.name.to_string()),
+            address: shown_address(instance.host.as_deref(), &instance.addresses),
             tagged_addresses: self.tagged(),
             weights: self.weights(),
             locality: locality(self.node()),
@@ -178,7 +179,7 @@ impl<'a> NodeInstance<'a> {
             ..check(known.id.to_string(), &known.name, known.status)
         });
         checks.extend(own);
-        checks.iter_mut().for_each(|check| self.host().add_details(check));
+        checks.iter_mut().for_each(|check| self.host().add_definition(check));
         if checks.is_empty() && self.host.external.is_none() {
             // Without a report, the state is still known.
             let (status, why) = match &self.announcement.state {
@@ -240,7 +241,7 @@ pub(crate) fn node(view: &NodeView, versions: NodeVersions) -> Node {
         node: node.name.to_string(),
         address: first(&node.addresses),
         datacenter: node.datacenter.to_string(),
-        tagged_addresses: tagged_addresses(&node.addresses),
+        tagged_addresses: tagged_addresses(&first(&node.addresses), &node.addresses),
         meta: node.meta.clone(),
         locality: locality(node),
         create_index: versions.added,
@@ -279,14 +280,19 @@ pub(crate) fn own_node_checks(node: &NodeRef<'_>) -> impl Iterator<Item = Check>
     })
 }
 
-/// Returns Consul's tagged addresses of a node.
-pub(crate) fn tagged_addresses(addresses: &[IpAddr]) -> Texts {
+/// Returns Consul's tagged addresses of a node with this `Address`.
+pub(crate) fn tagged_addresses(address: &str, addresses: &[IpAddr]) -> Texts {
     let families = by_family(addresses, None).into_iter();
     let mut tagged: Texts = families.map(|(tag, known)| (tag.to_string(), known.address.to_string())).collect();
     for key in ["lan", "wan"] {
-        tagged.insert(key.to_owned(), first(addresses));
+        tagged.insert(key.to_owned(), address.to_owned());
     }
     tagged
+}
+
+/// Returns the address as registered: the host name, or the first address.
+pub(crate) fn shown_address(host: Option<&FollowedHost>, addresses: &[IpAddr]) -> String {
+    host.map_or_else(|| first(addresses), |host| host.name.to_string())
 }
 
 pub(crate) fn first(addresses: &[IpAddr]) -> String {

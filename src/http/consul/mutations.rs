@@ -27,6 +27,7 @@ use crate::{
     model::{
         announcement::{Announcement, CheckReport, HoldReason, InstanceState, NODE_MAINTENANCE},
         catalog::Catalog,
+        followed_host::FollowedHost,
         health::Status,
         served_ttls::SPREAD,
         service::InstanceKey,
@@ -114,10 +115,9 @@ pub(super) async fn register_service(
         let reported = known.report.iter().flat_map(|report| &report.checks);
         let (there, others): (Vec<_>, Vec<_>) = reported.partition(|check| checks.contains(&check.id));
         // A host name is looked up once before the response, if that takes no longer than the wait.
-        let is_looked_up = known.instance.host.as_ref().is_none_or(|host| host.problem.is_some());
+        let is_looked_up = FollowedHost::is_looked_up(known.instance.host.as_deref(), &known.instance.addresses);
         let is_defined = known.instance.is_as_defined(&wanted.instance);
-        let has_addresses = is_looked_up || !known.instance.addresses.is_empty();
-        is_defined && has_addresses && there.len() == checks.len() && (others.is_empty() || !replace_checks)
+        is_defined && is_looked_up && there.len() == checks.len() && (others.is_empty() || !replace_checks)
     };
     let change = Change::Register { registration: Box::new(registration), replace_checks };
     apply(api, change, |_, known| known.is_some_and(&is_visible)).await.map(drop)

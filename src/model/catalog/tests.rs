@@ -239,16 +239,7 @@ fn addresses_share_the_instances_of_the_services() {
 }
 
 fn external_node(name: &str, address: &str) -> Arc<ExternalNode> {
-    Arc::new(ExternalNode {
-        name: crate::model::registered_name::name(name),
-        letter_case: None,
-        id: None,
-        addresses: vec![address.parse().unwrap()],
-        tagged: Default::default(),
-        meta: Default::default(),
-        checks: Vec::new(),
-        details: Default::default(),
-    })
+    Arc::new(ExternalNode::new(crate::model::registered_name::name(name), vec![address.parse().unwrap()]))
 }
 
 /// A node that announces these external nodes, each with an instance `web-NAME` of `web`.

@@ -107,7 +107,7 @@ pub struct CheckTitle {
     pub id: Option<SmolStr>,
     /// Display name of at most `MAX_CHECK_TEXT` octets; `None`: the probe.
     pub name: Option<SmolStr>,
-    /// Notes for people, of at most `MAX_REASON` octets; may be empty.
+    /// Notes for people, of at most `MAX_CHECK_TEXT` octets; may be empty.
     pub notes: SmolStr,
 }
 

@@ -1,20 +1,19 @@
 //! Requests about external nodes: the bodies of `catalog/register` and `catalog/deregister`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use smol_str::SmolStr;
 use uuid::Uuid;
 
 use super::{
-    addresses::{ADDRESS, address},
-    check::check_text,
+    addresses::Addresses,
+    check::{check_notes, check_text},
     fields::{Fields, is},
 };
 use crate::{
     model::{
         announcement::bounded,
-        external_node::CheckDetails,
         health::Status,
         registered_name::{MAX_REGISTERED_NAME, RegisteredName},
     },
@@ -46,8 +45,8 @@ pub struct NodeFields {
     pub letter_case: Option<SmolStr>,
     /// Id; `None`: that of the known node, if it has one.
     pub id: Option<Uuid>,
-    /// Addresses of the host, at least one.
-    pub addresses: Vec<IpAddr>,
+    /// Addresses of the host.
+    pub addresses: Addresses,
     /// Tagged addresses as given.
     pub tagged: BTreeMap<String, String>,
     /// Metadata.
@@ -67,8 +66,10 @@ pub struct ReportedCheck {
     pub output: String,
     /// Id of the service; `None`: a check of the node as a whole.
     pub service: Option<SmolStr>,
-    /// Notes and definition.
-    pub details: CheckDetails,
+    /// Notes for people, of at most [`MAX_CHECK_TEXT`](crate::model::announcement::MAX_CHECK_TEXT) octets.
+    pub notes: SmolStr,
+    /// JSON object, as registered; empty without one.
+    pub definition: String,
 }
 
 /// Removal of a node, or of one of its services or checks.
@@ -101,8 +102,8 @@ impl CatalogRegistration {
         let (name, text) = node_name(&fields)?;
         refuse_partitions(&fields)?;
         let skips_update = fields.flag("SkipNodeUpdate")?;
-        let node = match address(&fields, ADDRESS)? {
-            Some(address) => Some(NodeFields::read(&fields, &name, text, address)?),
+        let node = match Addresses::read(&fields)? {
+            Some(addresses) => Some(NodeFields::read(&fields, &name, text, addresses)?),
             None if skips_update => None,
             None => {
                 let what = "the node's address, unless SkipNodeUpdate is true";
@@ -134,11 +135,15 @@ impl CatalogDeregistration {
 }
 
 impl NodeFields {
-    fn read(fields: &Fields<'_>, name: &RegisteredName, text: &str, address: IpAddr) -> Result<Self, FieldError> {
+    fn read(
+        fields: &Fields<'_>,
+        name: &RegisteredName,
+        text: &str,
+        mut addresses: Addresses,
+    ) -> Result<Self, FieldError> {
         let id = fields.text("ID")?.map(Uuid::parse_str).transpose();
         let id = id.map_err(|_| fields.mismatch("ID", "a UUID"))?;
         let tagged = fields.texts("TaggedAddresses")?;
-        let mut addresses = vec![address];
         for key in LAN {
             let Some(text) = tagged.get(key) else { continue };
             let address = text.parse().map_err(|_| FieldError::Mismatch {
@@ -146,7 +151,9 @@ impl NodeFields {
                 expected: "an IP address".to_owned(),
                 found: format!("{text:?}"),
             })?;
-            if !addresses.contains(&address) {
+            if let Addresses::Given(addresses) = &mut addresses
+                && !addresses.contains(&address)
+            {
                 addresses.push(address);
             }
         }
@@ -183,10 +190,8 @@ impl ReportedCheck {
             status: Status::from_word(word).ok_or_else(|| fields.mismatch("Status", expected))?,
             output: bounded(fields.text("Output")?.unwrap_or_default()),
             service: fields.text("ServiceID")?.map(SmolStr::new),
-            details: CheckDetails {
-                notes: fields.text("Notes")?.unwrap_or_default().to_owned(),
-                definition: definition.and_then(|_| fields.get("Definition")).map(Value::to_string).unwrap_or_default(),
-            },
+            notes: check_notes(fields.text("Notes")?),
+            definition: definition.and_then(|_| fields.get("Definition")).map(Value::to_string).unwrap_or_default(),
         })
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{
-        announcement::{MAX_CHECK_TEXT, bounded as bounded_text},
+        announcement::{MAX_CHECK_TEXT, cut},
         bounds,
         health::Status,
         service::{
@@ -218,6 +218,11 @@ fn argv(fields: &Fields<'_>, kind: &str) -> Result<Vec<String>, FieldError> {
     Ok(argv)
 }
 
+/// Notes of a check, on one line and cut to [`MAX_CHECK_TEXT`] octets.
+pub(super) fn check_notes(notes: Option<&str>) -> SmolStr {
+    cut(notes.unwrap_or_default(), MAX_CHECK_TEXT).into()
+}
+
 /// Id, name and notes. `None` if the check has none of them.
 fn title(fields: &Fields<'_>) -> Result<Option<CheckTitle>, FieldError> {
     let field = if fields.is_empty("CheckID") { "ID" } else { "CheckID" };
@@ -228,11 +233,8 @@ fn title(fields: &Fields<'_>) -> Result<Option<CheckTitle>, FieldError> {
     if let Some(name) = name {
         check_text(fields, "Name", name)?;
     }
-    let title = CheckTitle {
-        id: id.map(SmolStr::from),
-        name: name.or(id).map(SmolStr::from),
-        notes: bounded_text(notes.unwrap_or_default()).into(),
-    };
+    let title =
+        CheckTitle { id: id.map(SmolStr::from), name: name.or(id).map(SmolStr::from), notes: check_notes(notes) };
     Ok((title != CheckTitle::default()).then_some(title))
 }
 

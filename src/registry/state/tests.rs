@@ -24,7 +24,7 @@ use crate::{
 fn host() -> Host {
     Host {
         node: Label::parse("host-a").unwrap(),
-        addresses: vec!["10.0.0.7".parse().unwrap()],
+        addresses: vec!["10.0.0.7".parse().unwrap()].into(),
         allow_link_local: false,
         allow_exec: false,
     }

@@ -81,11 +81,12 @@ impl<'a> NodeRef<'a> {
     /// Converts the node.
     pub(crate) fn node(&self) -> Node {
         let Some(external) = self.external else { return convert::node(self.view, self.versions) };
-        let addresses = convert::tagged_addresses(&external.addresses);
+        let address = convert::shown_address(external.host.as_deref(), &external.addresses);
+        let addresses = convert::tagged_addresses(&address, &external.addresses);
         Node {
             id: external.id.map_or_else(|| convert::node_id(&external.name), |id| id.to_string()),
             node: self.name().to_owned(),
-            address: convert::first(&external.addresses),
+            address,
             datacenter: self.datacenter().to_string(),
             tagged_addresses: addresses.into_iter().chain(external.tagged.clone()).collect(),
             meta: external.meta.clone(),
@@ -112,7 +113,7 @@ impl<'a> NodeRef<'a> {
             });
         }
         checks.extend(external.checks.iter().map(|known| reported(known, base())));
-        checks.iter_mut().for_each(|check| self.add_details(check));
+        checks.iter_mut().for_each(|check| self.add_definition(check));
         checks
     }
 
@@ -122,12 +123,11 @@ impl<'a> NodeRef<'a> {
         Check { node: self.name().to_owned(), create_index: added, modify_index: changed, ..Check::default() }
     }
 
-    /// Adds notes and definition, which only external nodes have.
-    pub(crate) fn add_details(&self, check: &mut Check) {
-        let details = self.external.and_then(|external| external.details.get(check.check_id.as_str()));
-        let Some(details) = details else { return };
-        check.notes.clone_from(&details.notes);
-        check.definition = serde_json::from_str(&details.definition).unwrap_or_default();
+    /// Adds the definition, which only checks of external nodes have.
+    pub(crate) fn add_definition(&self, check: &mut Check) {
+        if let Some(definition) = self.external.and_then(|external| external.definitions.get(check.check_id.as_str())) {
+            check.definition = serde_json::from_str(definition).unwrap_or_default();
+        }
     }
 
     /// Returns the instances on the node, each once.
@@ -163,6 +163,7 @@ fn reported(known: &CheckReport, base: Check) -> Check {
     Check {
         check_id: known.id.to_string(),
         name: known.name.to_string(),
+        notes: known.notes.to_string(),
         status: known.status.as_str().to_owned(),
         output: known.output.to_string(),
         ..base

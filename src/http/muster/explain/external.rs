@@ -23,7 +23,11 @@ impl Explainer<'_> {
             let name = if check.name.is_empty() { &check.id } else { &check.name };
             format!("Check {name} of the node is {}: {}", check.status.as_str(), check.output)
         });
-        let notes = failing.take(MAX_PROBLEMS).chain(self.conflict(name)).collect();
+        let followed = claim.node.host.as_ref().map(|host| {
+            let addresses: Vec<String> = claim.node.addresses.iter().map(ToString::to_string).collect();
+            reason::followed(host.name.as_str(), &addresses, host.problem.as_deref())
+        });
+        let notes = followed.into_iter().chain(failing.take(MAX_PROBLEMS)).chain(self.conflict(name)).collect();
         Explained { instances, notes, ..self.generated("node", summary) }
     }
 

@@ -8,7 +8,12 @@ use crate::model::name::label;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn host(allow_exec: bool) -> Host {
-    Host { node: label("host-a"), addresses: vec!["10.0.0.7".parse().unwrap()], allow_link_local: false, allow_exec }
+    Host {
+        node: label("host-a"),
+        addresses: vec!["10.0.0.7".parse().unwrap()].into(),
+        allow_link_local: false,
+        allow_exec,
+    }
 }
 
 fn read(body: &Value) -> ReadCheck {
