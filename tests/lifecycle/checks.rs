@@ -144,6 +144,7 @@ fn checks_of_a_node_decide_about_its_instances_on_all_peers_over_restarts() {
     let of_file = format!("{{exec: [/bin/sh, -c, \"{probe}\"], interval: 1s, fall: 1, rise: 1}}");
     scene.edit_config(1, &[("allow_exec: true", &format!("allow_exec: true, node: {of_file}"))]);
     let host = &scene.cluster.hosts[1];
+    let observer = scene.observe();
     host.output_of(&["reload"]);
     put(host, "agent/check/register", &json!({"Name": "Disk", "TTL": "10m", "Status": "passing"}));
     let peer_knows = |scene: &Scene, checks: [&str; 2]| {
@@ -151,6 +152,10 @@ fn checks_of_a_node_decide_about_its_instances_on_all_peers_over_restarts() {
         explained.contains(&format!("checks of the node:\n    {}\n    {}\n", checks[0], checks[1]))
     };
     until("both checks pass", || peer_knows(&scene, ["passing exec /bin/sh", "passing Disk"]));
+    observer.run_for(2 * SECOND);
+    let report = observer.finish();
+    report.print("reload with a new check of the node, and registration of one", &[]);
+    report.assert_right(&[]);
 
     for is_registered in [true, false] {
         let turn = |scene: &Scene, is_critical: bool| match (is_registered, is_critical) {
@@ -161,7 +166,10 @@ fn checks_of_a_node_decide_about_its_instances_on_all_peers_over_restarts() {
         };
         let (reason, checks) = match is_registered {
             true => ("Disk: 100 % used", ["passing exec /bin/sh", "critical Disk: 100 % used"]),
-            false => ("exec /bin/sh: exit 2: stale file handle", ["critical exec /bin/sh: exit 2: stale file handle", "passing Disk"]),
+            false => (
+                "exec /bin/sh: exit 2: stale file handle",
+                ["critical exec /bin/sh: exit 2: stale file handle", "passing Disk"],
+            ),
         };
         turn(&scene, true);
         let peer = &scene.cluster.hosts[0];
