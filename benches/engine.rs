@@ -6,12 +6,25 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
-use std::{hint::black_box, process::Command, sync::Arc};
+use std::{
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use criterion::{BenchmarkId, Criterion};
 use muster::{
     dns::{
-        engine::{Engine, Transport},
+        engine::{Audience, Client, Engine, Origin, Settings as EngineSettings, Transport},
+        message::query::{LookupName, Query},
+        recursion::{
+            Recursion,
+            cache::{Cache, Key},
+            loop_detection::LoopDetector,
+            upstream_reply::Reply,
+        },
         zone::{Settings, Tables},
     },
     metrics::{self, Tally, Writers},
@@ -19,8 +32,10 @@ use muster::{
         alias_domain::AliasDomain,
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
+        dns_limits::CacheTtls,
         name::{Label, Name},
         nearest::Nearest,
+        recursion_access::ClientRange,
         service::{Instance, InstanceKey},
     },
 };
@@ -34,8 +49,13 @@ const SIZES: [usize; 2] = [1_000, 33_333];
 /// Answers of two runs under valgrind, whose difference counts.
 const COUNTED: [usize; 2] = [1_000, 11_000];
 
-/// Kinds of answers: description, name with the service's number for `N`, and type. Names that do not end in `consul` are
-/// relative to the discovery zone.
+/// Size of the cache of upstream replies in octets, which holds all that are asked for.
+const CACHE: usize = 16 << 20;
+/// Client of the questions that are forwarded.
+const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), now: Duration::from_secs(1_000_000_000) };
+
+/// Kinds of answers: description, name with the service's number for `N`, and type. Names that end neither in `consul` nor in
+/// `example` are relative to the discovery zone. Those in `example` are answered from the cache of upstream replies.
 const CASES: &[(&str, &str, u16)] = &[
     ("A of a service", "sN", 1),
     ("SRV of a service", "_sN._tcp", 33),
@@ -45,6 +65,7 @@ const CASES: &[(&str, &str, u16)] = &[
     ("A of a tag", "v2.sN", 1),
     ("a name that is not there", "xN", 1),
     ("NS of the zone", "", 2),
+    ("A of a cached name of an upstream", "fN.example", 1),
     ("A of the same service", "plain", 1),
     ("SRV of the same service", "_plain._tcp", 33),
     ("A of the same service, nearest first", "tiers", 1),
@@ -53,6 +74,8 @@ const CASES: &[(&str, &str, u16)] = &[
     ("SRV of a service of 1,000", "large", 33),
     ("A of a service in the scheme of Consul", "sN.service.consul", 1),
     ("SRV of a service in the scheme of Consul", "_sN._tcp.service.consul", 33),
+    ("A of a tag in the scheme of Consul", "v2.sN.service.consul", 1),
+    ("a name that is not there in the scheme of Consul", "xN.service.consul", 1),
     ("A of a service in a datacenter", "sN.service.dc1.consul", 1),
     ("A of an address in the scheme of Consul", "0a000001.addr.dc1.consul", 1),
     ("SRV of a service of 1,000 in the scheme of Consul", "large.service.consul", 33),
@@ -112,7 +135,11 @@ impl World {
         let mut packet = || {
             let number = format!("{:05}", random.usize(..self.services));
             let name = name.replace('N', &number);
-            let name = if name.ends_with("consul") { name } else { format!("{name}.service.local") };
+            let name = if name.ends_with("consul") || name.ends_with("example") {
+                name
+            } else {
+                format!("{name}.service.local")
+            };
             let labels = name.split('.').filter(|label| !label.is_empty());
             let wire: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
             let opt = [0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0];
@@ -123,8 +150,8 @@ impl World {
 }
 
 /// Answers one packet as a UDP thread does.
-fn answer(engine: &mut Engine, tables: &Tables, packet: &[u8], out: &mut Vec<u8>, tally: &Tally) {
-    let decision = engine.answer_at_once(tables, black_box(packet), Transport::Udp.into(), out);
+fn answer(engine: &mut Engine, tables: &Tables, (packet, origin): (&[u8], Origin), out: &mut Vec<u8>, tally: &Tally) {
+    let decision = engine.answer_at_once(tables, black_box(packet), origin, out);
     if let Some(account) = black_box(decision.account()) {
         tally.count(account);
     }
@@ -134,8 +161,43 @@ fn tally() -> Arc<Tally> {
     metrics::Dns::default().tally(metrics::Transport::Udp, Writers::One)
 }
 
-fn engine() -> Engine {
-    Engine::new(1232, fastrand::Rng::with_seed(7))
+/// Returns the engine for questions about `name`, with the origin of the questions.
+fn engine(name: &str, packets: &[Vec<u8>]) -> (Engine, Origin) {
+    let rng = fastrand::Rng::with_seed(7);
+    if !name.ends_with("example") {
+        return (Engine::new(1232, rng), Transport::Udp.into());
+    }
+    let settings = EngineSettings {
+        udp_payload: 1232,
+        nsid: Box::default(),
+        secret: None,
+        limit: None,
+        recursion: Some(recursion(packets)),
+        audience: Audience::Everyone,
+    };
+    (Engine::with(settings.into(), rng), Origin { transport: Transport::Udp, client: Some(CLIENT) })
+}
+
+/// Returns a recursion whose cache has a reply with an address for each of these questions.
+fn recursion(packets: &[Vec<u8>]) -> Arc<Recursion> {
+    let bounds = CacheTtls { ttl: 300, negative_ttl: 300, stale: 0 };
+    let cache = Cache::new(CACHE, bounds);
+    for packet in packets {
+        let mut name = LookupName::default();
+        let query = Query::parse(packet, &mut name).unwrap_or_else(|_| panic!("an invalid packet"));
+        let head = [&packet[..2], &[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]].concat();
+        let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1];
+        let octets = [&head[..], query.question, &record].concat();
+        let reply = Reply::read(&octets, query.header.id, query.question).unwrap();
+        cache.put(Key::new(&query, &name).as_bytes(), reply, CLIENT.now);
+    }
+    Arc::new(Recursion {
+        allow: vec![ClientRange::Loopback],
+        routes: Vec::new(),
+        rebind_protection: None,
+        cache: Arc::new(cache),
+        loop_detector: Arc::new(LoopDetector::new(7)),
+    })
 }
 
 fn time() {
@@ -145,11 +207,12 @@ fn time() {
         let mut group = criterion.benchmark_group(format!("{services} services"));
         for (case, name, qtype) in CASES {
             let packets = world.packets(name, *qtype);
-            let (mut engine, tally, mut out, mut at) = (engine(), tally(), Vec::new(), 0);
+            let (mut engine, origin) = engine(name, &packets);
+            let (tally, mut out, mut at) = (tally(), Vec::new(), 0);
             group.bench_function(BenchmarkId::from_parameter(case), |bencher| {
                 bencher.iter(|| {
                     at = (at + 1) % PACKETS;
-                    answer(&mut engine, &world.tables, &packets[at], &mut out, &tally);
+                    answer(&mut engine, &world.tables, (&packets[at], origin), &mut out, &tally);
                 });
             });
         }
@@ -162,9 +225,10 @@ fn answer_many(case: &str, count: usize) {
     let (_, name, qtype) = CASES.iter().find(|(name, ..)| *name == case).unwrap();
     let world = World::new(SIZES[0]);
     let packets = world.packets(name, *qtype);
-    let (mut engine, tally, mut out) = (engine(), tally(), Vec::new());
+    let (mut engine, origin) = engine(name, &packets);
+    let (tally, mut out) = (tally(), Vec::new());
     for packet in packets.iter().cycle().take(count) {
-        answer(&mut engine, &world.tables, packet, &mut out, &tally);
+        answer(&mut engine, &world.tables, (packet, origin), &mut out, &tally);
     }
 }
 

@@ -20,6 +20,8 @@ mod members;
 mod names;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/node_checks.rs"]
+mod node_checks;
 #[path = "cluster/rest.rs"]
 mod rest;
 #[path = "cluster/restarts.rs"]

@@ -179,7 +179,7 @@ fn reported_status_decides_about_answers() {
     }
     let (_, text) = muster(&agent, &["explain", "db1"]);
     assert!(text.contains("external node db1, registered through host-a; 0 of 1 answered"), "{text}");
-    assert!(text.contains("Check ping of the node is critical: lost"), "{text}");
+    assert!(text.contains("\nchecks of the node:\n    critical ping: lost\n"), "{text}");
     reported("ping", "", "passing");
     assert_eq!(answer(), answered(10));
     // An operator may drain it.

@@ -41,6 +41,8 @@ pub struct Explained {
     pub ttl_from: String,
     /// Choice of near instances; null unless the name is of a service that prefers near ones.
     pub nearest: Option<Nearest>,
+    /// Results of the checks of the node as a whole, with its maintenance; empty for other kinds.
+    pub checks: Vec<Check>,
     /// All instances of the name, answered or not.
     pub instances: Vec<Instance>,
     /// Further notes, such as errors in service files.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         catalog::Summary,
-        explain::{Explained, Instance, Nearest, Tier},
+        explain::{Check, Explained, Instance, Nearest, Tier},
     },
     dns::message::codes::rtype,
     model::reason,
@@ -80,6 +80,10 @@ fn text(explained: &Explained, now: SystemTime) -> String {
     if let Some(nearest) = &explained.nearest {
         text.push_str(&tiers(nearest));
     }
+    if !explained.checks.is_empty() {
+        text.push_str("\nchecks of the node:\n");
+        text.extend(explained.checks.iter().map(result));
+    }
     let differ = explained.instances.iter().any(|instance| instance.answered && instance.ttl != explained.ttl);
     for instance in &explained.instances {
         let sign = if instance.answered { '+' } else { '-' };
@@ -105,16 +109,20 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
         if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
-            for check in &instance.checks {
-                let output = if check.output.is_empty() { String::new() } else { format!(": {}", check.output) };
-                let _ = writeln!(text, "    {}", printable(&format!("{} {}{output}", check.status, check.name)));
-            }
+            text.extend(instance.checks.iter().map(result));
         }
     }
     for note in &explained.notes {
         let _ = write!(text, "\n{}\n", printable(note));
     }
     text
+}
+
+/// Formats the result of a check as a line.
+fn result(check: &Check) -> String {
+    let Check { status, name, output, .. } = check;
+    let output = if output.is_empty() { String::new() } else { format!(": {output}") };
+    format!("    {}\n", printable(&format!("{status} {name}{output}")))
 }
 
 /// Formats the choice of near instances: its policy, and a line per tier, the answered one marked.
@@ -240,6 +248,7 @@ mod tests {
                     tier("all", "", [4, 3, 1, 1]),
                 ],
             }),
+            checks: vec![check("Disk", "critical", "91 %"), check("node:1", "passing", "")],
             instances: vec![
                 instance("web-1", true, "passing", "answered with weight 10"),
                 Instance {
@@ -267,6 +276,10 @@ min_healthy: 50%, from dns.min_healthy of this node's configuration
   zone: this node has none: 0 of 0 healthy, 1 required
 > datacenter fra1: 3 of 4 healthy (1 in a slow start), 2 required
   all: 3 of 4 healthy (1 in a slow start), 1 required
+
+checks of the node:
+    critical Disk: 91 %
+    passing node:1
 
 + web/web-1 on host-a: passing for 1m30s
     answered with weight 10

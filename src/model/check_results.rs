@@ -163,13 +163,18 @@ pub fn recent(check: &Check) -> Duration {
 }
 
 impl Former {
+    /// Reports whether a probed check goes on with its result.
+    pub fn is_recent(&self, check: &Check) -> bool {
+        self.away.is_some_and(|away| away <= recent(check))
+    }
+
     /// Returns what an instance, or the node, goes on with. Equal checks are matched in their order.
     pub fn of(&self, scope: &Scope, checks: &[Check]) -> FormerInstance {
         let known = self.results.get(scope);
         let mut results: Vec<&CheckResult> = known.map_or_else(Vec::new, |known| known.checks.iter().collect());
         let counts = |check: &Check| match check.probe {
             Probe::Ttl { .. } => true,
-            _ => self.away.is_some_and(|away| away <= recent(check)),
+            _ => self.is_recent(check),
         };
         let mut take = |check: &Check| {
             let fingerprint = Fingerprint::of(check);

@@ -13,7 +13,7 @@ use crate::script::{Cluster, Handover, RESTART_HOLD, ms};
 const ALL: &[&str] = &["a", "b", "c"];
 
 /// Waits until a condition holds; meanwhile these nodes give none but the allowed answers for `web`.
-async fn until_answering(
+pub(crate) async fn until_answering(
     cluster: &Cluster,
     within: Duration,
     at: &[&str],

@@ -25,7 +25,7 @@ use muster::{
     },
     metrics::Gossip,
     model::{
-        announcement::{Announcement, InstanceState, Node},
+        announcement::{Announcement, CheckReport, HealthReport, HoldReason, InstanceState, Node},
         catalog::{Catalog, View},
         health::Status,
         keyring::{Key, Keyring},
@@ -311,6 +311,28 @@ impl Cluster {
         self.announce(host, "web", host, InstanceState::new(status, "refused"));
     }
 
+    /// Sets the status of a check of a host as a whole, with the states of all its instances, as one change.
+    pub(crate) fn check_node(&self, host: &str, status: Status, output: &str) {
+        let check = CheckReport {
+            id: "disk".into(),
+            name: "Disk".into(),
+            notes: "".into(),
+            status,
+            output: output.into(),
+            since: 1,
+        };
+        let state = match status {
+            Status::Critical => InstanceState::withheld(HoldReason::NodeCritical, &format!("Disk: {output}")),
+            Status::Passing | Status::Warning => InstanceState::new(status, output),
+        };
+        self.hosts[host].announcements.send_modify(|own| {
+            own.node_checks = Some(Arc::new(HealthReport { since: 1, checks: vec![check] }));
+            let held =
+                |known: &Arc<Announcement>| Announcement::new(known.instance.clone(), state.clone()).into_entry();
+            own.announcements = own.announcements.values().map(held).collect();
+        });
+    }
+
     /// Removes an instance from a host.
     pub(crate) fn withdraw(&self, host: &str, service: &str, id: &str) {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
@@ -371,6 +393,14 @@ impl Cluster {
     pub(crate) fn answer(&self, at: &str, service: &str) -> String {
         let process = self.process(at);
         process.dns.borrow_mut().ask(process.view.borrow().clone(), service)
+    }
+
+    /// The checks of a host as a whole that a node knows: name, status and output.
+    pub(crate) fn checks_of(&self, by: &str, of: &str) -> Vec<String> {
+        let view = self.process(by).view.borrow().clone();
+        let report = view.get(&self.hosts[of].identity.id.name).and_then(|known| known.node.checks.clone());
+        let checks = report.iter().flat_map(|report| &report.checks);
+        checks.map(|check| format!("{} {}: {}", check.name, check.status.as_str(), check.output)).collect()
     }
 
     /// Names of the user events that a node knows, oldest first.

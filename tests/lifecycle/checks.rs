@@ -1,4 +1,4 @@
-//! Checks over a restart: stored results, and deadlines of TTL checks.
+//! Checks over a restart: stored results, deadlines of TTL checks, and checks of the node.
 
 use std::{fs, thread};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::scene::{SECOND, SRV, Scene};
 use crate::support::{
     backend::Backend,
-    cluster::{Host, Setup},
+    cluster::{Host, SERVICE, Setup},
     http,
     observer::{Observer, Question},
     skip,
@@ -130,4 +130,88 @@ fn ttl_check_that_expired_while_the_agent_was_away_is_critical() {
     }
     let explained = host.muster(&["explain", "short"]);
     assert!(String::from_utf8_lossy(&explained.stdout).contains("critical"));
+}
+
+/// Explanations on a peer, and every answer of a peer over restarts of the node, with its checks critical and passing.
+#[test]
+fn checks_of_a_node_decide_about_its_instances_on_all_peers_over_restarts() {
+    if !skip::namespaces("checks of a node") {
+        return;
+    }
+    let mut scene = Scene::start(2);
+    let broken = scene.cluster.hosts[1].agent().path("broken");
+    let probe = format!("if [ -e {} ]; then echo stale file handle; exit 2; fi", broken.display());
+    let of_file = format!("{{exec: [/bin/sh, -c, \"{probe}\"], interval: 1s, fall: 1, rise: 1}}");
+    scene.edit_config(1, &[("allow_exec: true", &format!("allow_exec: true, node: {of_file}"))]);
+    let host = &scene.cluster.hosts[1];
+    let observer = scene.observe();
+    host.output_of(&["reload"]);
+    put(host, "agent/check/register", &json!({"Name": "Disk", "TTL": "10m", "Status": "passing"}));
+    let peer_knows = |scene: &Scene, checks: [&str; 2]| {
+        let explained = scene.cluster.hosts[0].output_of(&["explain", "n2.node"]);
+        explained.contains(&format!("checks of the node:\n    {}\n    {}\n", checks[0], checks[1]))
+    };
+    until("both checks pass", || peer_knows(&scene, ["passing exec /bin/sh", "passing Disk"]));
+    observer.run_for(2 * SECOND);
+    let report = observer.finish();
+    report.print("reload with a new check of the node, and registration of one", &[]);
+    report.assert_right(&[]);
+
+    for is_registered in [true, false] {
+        let turn = |scene: &Scene, is_critical: bool| match (is_registered, is_critical) {
+            (true, true) => put(&scene.cluster.hosts[1], "agent/check/fail/Disk?note=100+%25+used", &Value::Null),
+            (true, false) => put(&scene.cluster.hosts[1], "agent/check/pass/Disk", &Value::Null),
+            (false, true) => fs::write(&broken, "").unwrap(),
+            (false, false) => fs::remove_file(&broken).unwrap(),
+        };
+        let (reason, checks) = match is_registered {
+            true => ("Disk: 100 % used", ["passing exec /bin/sh", "critical Disk: 100 % used"]),
+            false => (
+                "exec /bin/sh: exit 2: stale file handle",
+                ["critical exec /bin/sh: exit 2: stale file handle", "passing Disk"],
+            ),
+        };
+        turn(&scene, true);
+        let peer = &scene.cluster.hosts[0];
+        until("the peer answers no instance of the node", || {
+            peer.instances(SERVICE) == [peer.instance()].into() && peer.instances("only-n2").is_empty()
+        });
+        for (service, id) in [(SERVICE, "web-n2"), ("only-n2", "one")] {
+            let explained = peer.output_of(&["explain", service]);
+            let lines = [
+                format!("- {service}/{id} on n2: node-critical"),
+                format!("on a node with a critical check: {reason}"),
+            ];
+            assert!(lines.iter().all(|line| explained.contains(line)), "{explained}");
+        }
+        until("the peer knows the checks", || peer_knows(&scene, checks));
+
+        let target = format!("SRV 1 10 80 {}.{SERVICE}.service.local.", peer.instance());
+        let web = Question::new(&format!("{SERVICE}.service.local."), SRV, [target]);
+        let only = Question::new("only-n2.service.local.", SRV, []);
+        let observer = Observer::start([super::scene::client(peer, vec![web, only])]);
+        scene.announce_restart_and_stop(1);
+        let host = &mut scene.cluster.hosts[1];
+        host.agent_mut().wait();
+        thread::sleep(SECOND);
+        host.start_again();
+        host.agent_mut().wait_until_answering();
+        until("the peer has the node back", || scene.cluster.hosts[0].members()["n2"] == "alive");
+        observer.run_for(3 * SECOND);
+        let report = observer.finish();
+        report.print(&format!("restart of a node with a critical check, registered: {is_registered}"), &[]);
+        report.assert_right(&[]);
+        assert_eq!(scene.cluster.hosts[1].instances(SERVICE), [scene.cluster.hosts[0].instance()].into());
+
+        turn(&scene, false);
+        scene.cluster.converge();
+        until("the peer answers the node's own service", || !scene.cluster.hosts[0].instances("only-n2").is_empty());
+        let observer = scene.observe();
+        scene.restart(1, SECOND);
+        observer.run_for(3 * SECOND);
+        let report = observer.finish();
+        report.print(&format!("restart of a node with passing checks, registered: {is_registered}"), &["n2"]);
+        report.assert_right(&["n2"]);
+        assert!(peer_knows(&scene, ["passing exec /bin/sh", "passing Disk"]));
+    }
 }

@@ -89,6 +89,40 @@ fn lists_and_explanations_follow_changes_without_a_reload() {
 }
 
 #[test]
+fn checks_of_a_node_are_shown_in_its_details_and_followed() {
+    let Some(browser) = Browser::start("checks_of_a_node_are_shown_in_its_details_and_followed") else { return };
+    let agent = Agent::start();
+    let report = |status: &str, output: &str| {
+        put(&agent, "agent/check/update/disk", &json!({"Status": status, "Output": output}));
+    };
+    browser.open(&url(&agent, "#/nodes/host-a"));
+    browser.wait("document.querySelector('.summary')?.innerText.includes('node host-a is alive')");
+    assert_eq!(browser.run("return document.querySelector('.node-checks').hidden", &json!([])), json!(true));
+    // The node has no instance: only its checks change.
+    put(&agent, "agent/check/register", &json!({"Name": "Disk of <b>/</b>", "CheckID": "disk", "TTL": "1h"}));
+    let section = "document.querySelector('.node-checks:not([hidden])')?.innerText";
+    let has = |text: &str| browser.wait(&format!("{section}?.includes({})", json!(text)));
+    has("1 check critical");
+    report("passing", "12 % used");
+    has("1 check passing");
+    report("warning", "91 % used");
+    for text in ["Checks of the node", "1 check warning", "Disk of <b>/</b>", "91 % used"] {
+        has(text);
+    }
+    assert_eq!(browser.text(".node-checks li .mark"), "!\nwarning");
+    // A problem opens the list.
+    assert_eq!(browser.run("return document.querySelector('.node-checks details').open", &json!([])), json!(true));
+    // The reason of an instance names the check.
+    agent.write_service("web.yaml", "service: web\n");
+    report("critical", "100 % used");
+    browser.wait("document.querySelector('td.why')?.innerText.includes('Disk of <b>/</b>: 100 % used')");
+    put(&agent, "agent/check/deregister/disk", &Value::Null);
+    browser.wait("document.querySelector('.node-checks').hidden");
+    browser.wait("document.querySelector('td.state')?.innerText.includes('passing')");
+    assert_clean(&browser, &agent);
+}
+
+#[test]
 fn stale_data_is_marked_until_the_agent_is_back() {
     let Some(browser) = Browser::start("stale_data_is_marked_until_the_agent_is_back") else { return };
     // No other test listens on this address, so its port is free for the second agent.

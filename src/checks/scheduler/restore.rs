@@ -8,10 +8,11 @@ use super::{NO_RESULT, Scheduler, tracked::TrackedInstance, ttl::no_report};
 use crate::{
     clock::unix_seconds,
     model::{
+        announcement::InstanceState,
         check_results::CheckResult,
         health::Status,
         maintenance::Scope,
-        service::{Check, Definition, Probe},
+        service::{Check, Definition, Origin, Probe},
     },
 };
 
@@ -39,6 +40,15 @@ impl Start {
         Self::new(check.initial, reason.into())
     }
 
+    /// Returns the start of a check that is new to a node in this state; `None`: a node without checks.
+    fn of_node(state: Option<&InstanceState>) -> Self {
+        match state {
+            Some(InstanceState::Critical(reason)) => Self::new(Status::Critical, Arc::clone(reason)),
+            Some(InstanceState::Warning(reason)) => Self::new(Status::Warning, Arc::clone(reason)),
+            _ => Self::new(Status::Passing, "".into()),
+        }
+    }
+
     /// Returns the start of a check with a former result, at uptime `now`.
     fn former(check: &Check, former: CheckResult, now: Duration) -> Self {
         let CheckResult { status, reason, since, expires, .. } = former;
@@ -62,12 +72,17 @@ impl Scheduler {
         let wanted = if definition.enabled { definition.checks.as_slice() } else { &[] };
         let former = self.former.of(scope, wanted);
         let now = self.clock.now();
-        let start = |(check, former): (&Check, Option<CheckResult>)| {
-            let start = former.map(|former| Start::former(check, former, now));
-            self.start(scope, check, start.unwrap_or_else(|| Start::initial(check)))
-        };
-        let checks = wanted.iter().zip(former.checks).map(start).collect();
         let (state, since) = former.state.unzip();
+        // A change of the configuration alone does not take all instances of the node out of answers.
+        let inherits =
+            |check: &Check| *scope == Scope::Node && check.origin == Origin::File && self.former.is_recent(check);
+        let start = |(check, former): (&Check, Option<CheckResult>)| match former {
+            Some(former) => Start::former(check, former, now),
+            None if inherits(check) => Start::of_node(state.as_ref()),
+            None => Start::initial(check),
+        };
+        let starts: Vec<Start> = wanted.iter().zip(former.checks).map(start).collect();
+        let checks = wanted.iter().zip(starts).map(|(check, start)| self.start(scope, check, start)).collect();
         TrackedInstance {
             definition: Arc::clone(definition),
             checks,

@@ -19,7 +19,7 @@ use crate::{
         health::Status,
         maintenance::{Hold, TtlReport},
         name::label,
-        service::{CheckTitle, Pace},
+        service::{CheckTitle, Origin, Pace},
     },
 };
 
@@ -729,12 +729,42 @@ async fn reload_keeps_the_results_of_unchanged_checks_of_the_node() {
     let mut fixture = Fixture::with_node_checks([definition("db/1", [])], &[disk()], Former::default());
     fixture.at(2 * SECOND).await;
     assert_eq!(fixture.announced().await, "db/1 passing");
-    let warning = Check { initial: Status::Warning, ..titled("load", ttl(10)) };
+    let origin = Origin::Client { link_local: false, exec: false };
+    let warning = Check { initial: Status::Warning, origin, ..titled("load", ttl(10)) };
     fixture.node_checks.send_replace(Arc::from([disk(), warning]));
     assert_eq!(fixture.announced().await, "db/1 warning: ttl 10s: no result yet");
     assert_eq!(of_node(&fixture), "node:1 passing [], load warning [no result yet]");
     fixture.at(15 * SECOND).await;
     assert_eq!(fixture.announced().await, "db/1 node-critical: ttl 10s: no report within 10s");
+}
+
+/// A reload of the configuration starts the scheduler again.
+#[tokio::test(start_paused = true)]
+async fn reload_with_a_new_check_of_the_node_changes_no_answer() {
+    let check = |port: &str| Check { fall: 1, rise: 1, ..titled("node:1", tcp(port)) };
+    let start = |check: Check, former| Fixture::with_node_checks([definition("db/1", [])], &[check], former);
+    let mut fixture = Fixture::with_node_checks([definition("db/1", [])], &[], Former::default());
+    assert_eq!(fixture.announced().await, "db/1 passing");
+    let former = stop(fixture, Some(Duration::ZERO)).await;
+    let mut fixture = start(check("disk"), former);
+    assert_eq!(fixture.announced().await, "db/1 passing");
+    assert_eq!(of_node(&fixture), "node:1 passing []");
+    fixture.set("disk", "full");
+    fixture.at(30 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 node-critical: tcp disk:1: full");
+    // The edited check has the status of the former one until its first result.
+    let former = stop(fixture, Some(Duration::ZERO)).await;
+    let mut fixture = start(check("mirror"), former);
+    assert_eq!(fixture.announced().await, "db/1 node-critical: tcp mirror:1: full");
+    fixture.at(2 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 passing");
+    // After a long pause, and for a check of a client, the state is unknown.
+    let client = Origin::Client { link_local: false, exec: false };
+    for (origin, away) in [(Origin::File, None), (client, Some(Duration::ZERO))] {
+        let former = stop(fixture, away).await;
+        fixture = start(Check { origin, ..check("disk") }, former);
+        assert_eq!(fixture.announced().await, "db/1 node-critical: tcp disk:1: no result yet");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -214,17 +214,21 @@ impl TrackedCheck {
         reason: Arc<str>,
         metrics: &Checks,
     ) {
-        let (probe, word) = (&check.probe, status.as_str());
+        let word = status.as_str();
         let is_news = status != self.status || *self.reason == *NO_RESULT;
         match scope {
             Scope::Instance(InstanceKey { service, id }) if is_news => {
-                info!(%service, %id, check = %probe, status = word, %reason, "check {word}");
+                info!(%service, %id, check = %check.display_name(), status = word, %reason, "check {word}");
             }
             Scope::Instance(InstanceKey { service, id }) => {
-                debug!(%service, %id, check = %probe, status = word, %reason, "check remains {word}");
+                debug!(%service, %id, check = %check.display_name(), status = word, %reason, "check remains {word}");
             }
-            Scope::Node if is_news => info!(check = %probe, status = word, %reason, "check of the node {word}"),
-            Scope::Node => debug!(check = %probe, status = word, %reason, "check of the node remains {word}"),
+            Scope::Node if is_news => {
+                info!(check = %check.display_name(), status = word, %reason, "check of the node {word}")
+            }
+            Scope::Node => {
+                debug!(check = %check.display_name(), status = word, %reason, "check of the node remains {word}")
+            }
         }
         if status != self.status {
             self.since = unix_seconds();

@@ -239,7 +239,6 @@ fn in_two_passes<T>(records: Vec<T>, each: usize) -> impl Iterator<Item = T> {
 }
 
 impl Settings {
-    /// Sets the results of the node's checks; reports whether they differ.
     /// Returns the record of the node's checks; without a value if there are none.
     fn node_checks(&self) -> (String, Option<String>) {
         match self.node.checks.clone() {
@@ -251,6 +250,7 @@ impl Settings {
         }
     }
 
+    /// Sets the results of the node's checks; reports whether they differ.
     pub(super) fn set_node_checks(&mut self, checks: Option<Arc<HealthReport>>) -> bool {
         let differs = self.node.checks != checks;
         if differs {

@@ -18,7 +18,7 @@ const EVENTS_INTERVAL = 2000;
 
 /** Fields of an explanation that have a place of their own. Others are listed by their names. */
 const KNOWN_FIELDS = [
-  ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Instances", "Notes"],
+  ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Checks", "Instances", "Notes"],
   ["Question", "RCode", "Records", "Nearest"],
   // The summary names these.
   ["Source", "Owner", "File", "Line"],
@@ -28,6 +28,12 @@ const KNOWN_FIELDS = [
 export function explain(main, part, name) {
   const facts = el("div", { class: "facts" });
   const notes = el("div", { class: "notes" });
+  const ofNode = el(
+    "section",
+    { "aria-labelledby": "node-checks", class: "node-checks", hidden: true },
+    el("h2", { id: "node-checks" }, "Checks of the node"),
+    el("div", { class: "checks" }),
+  );
   const instances = el("div", { class: "instances-list" });
   const recent = el(
     "section",
@@ -37,7 +43,7 @@ export function explain(main, part, name) {
   );
   const up = el("a", { href: `#/${part}`, class: "up" }, part === "nodes" ? "All nodes" : "All services");
   main.querySelector(".head").prepend(up);
-  main.append(facts, notes, instances, recent);
+  main.append(facts, notes, ofNode, instances, recent);
   const here = hrefOf(part, name);
   let latest = null;
   let rows = null;
@@ -86,6 +92,9 @@ export function explain(main, part, name) {
       notes,
       (explained.Notes ?? []).map((note) => el("p", { class: "note" }, message(note))),
     );
+    const { Checks: results } = explained;
+    ofNode.hidden = results.length === 0;
+    show(ofNode.querySelector(".checks"), results.length > 0 && checks(results));
     if (previous && previous.Summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
     // States that change often do not cause as many requests.
     if (eventFilter(explained) && timer === 0) timer = setTimeout(requestEvents, events ? EVENTS_INTERVAL : 0);
@@ -199,24 +208,24 @@ function instanceRows(one, part) {
     ),
   );
   if (one.Checks.length > 0) {
-    group.append(el("tr", { role: "row", class: "checks" }, el("td", { role: "cell", colspan: "7" }, checks(one))));
+    group.append(el("tr", { role: "row", class: "checks" }, el("td", { role: "cell", colspan: "7" }, checks(one.Checks))));
   }
   return group;
 }
 
-/** The checks of an instance, open if one does not pass. */
-function checks(one) {
+/** The checks of an instance or a node, open if one does not pass. */
+function checks(results) {
   const statuses = {};
-  for (const { Status: status } of one.Checks) statuses[status] = (statuses[status] ?? 0) + 1;
+  for (const { Status: status } of results) statuses[status] = (statuses[status] ?? 0) + 1;
   const parts = Object.entries(statuses).map(([status, number]) => `${number} ${status}`);
-  const all = count(one.Checks.length, "check");
-  const heading = parts.length === 1 ? `${all} ${one.Checks[0].Status}` : `${all}: ${parts.join(", ")}`;
-  const open = one.Checks.some((check) => check.Status !== "passing");
+  const all = count(results.length, "check");
+  const heading = parts.length === 1 ? `${all} ${results[0].Status}` : `${all}: ${parts.join(", ")}`;
+  const open = results.some((check) => check.Status !== "passing");
   return el(
     "details",
     { "data-open": String(open), open },
     el("summary", {}, heading),
-    el("ul", {}, one.Checks.map(check)),
+    el("ul", {}, results.map(check)),
   );
 }
 

@@ -14,6 +14,7 @@ use crate::{
         zone::service::MAX_STALE_TTL,
     },
     model::{
+        announcement::CheckReport,
         catalog::{CatalogEntry, Freshness},
         date::rfc3339,
         member::Member,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Maximum number of listed file problems.
-pub(super) const MAX_PROBLEMS: usize = 3;
+const MAX_PROBLEMS: usize = 3;
 /// Maximum number of hidden static names listed per zone file.
 const MAX_HIDDEN: usize = 3;
 /// Source of the default TTL.
@@ -112,7 +113,9 @@ impl Explainer<'_> {
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = format!("node {name} is {reach}; {}", reason::summary(answered, instances.len()));
         let notes = self.conflict(&RegisteredName::from(name.clone())).into_iter().collect();
-        Explained { instances, notes, ..self.generated("node", summary) }
+        let report = self.catalog.view().get(name).and_then(|view| view.node.checks.as_ref());
+        let checks = report.iter().flat_map(|report| &report.checks).map(check).collect();
+        Explained { checks, instances, notes, ..self.generated("node", summary) }
     }
 
     /// Returns the instances that announce an address.
@@ -212,15 +215,8 @@ impl Explainer<'_> {
         let (instance, state) = (&announcement.instance, &announcement.state);
         let member = self.member(&entry.node);
         let reason = reason::of(entry, counts, member.map(|member| member.reach));
-        let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
         let report = announcement.report.as_ref();
-        let checks = report.iter().flat_map(|report| &report.checks).map(|check| Check {
-            id: check.id.to_string(),
-            name: check.name.to_string(),
-            status: check.status.as_str().to_owned(),
-            output: check.output.to_string(),
-            since: time(check.since),
-        });
+        let checks = report.iter().flat_map(|report| &report.checks).map(check);
         let since = match entry.freshness {
             Freshness::Live => reason::since(entry),
             _ => member.map(|member| rfc3339(member.since)),
@@ -249,6 +245,18 @@ impl Explainer<'_> {
             since: since.unwrap_or_default(),
             checks: checks.collect(),
         }
+    }
+}
+
+/// Describes the result of a check. A client may leave out its name.
+pub(super) fn check(report: &CheckReport) -> Check {
+    let name = if report.name.is_empty() { &report.id } else { &report.name };
+    Check {
+        id: report.id.to_string(),
+        name: name.to_string(),
+        status: report.status.as_str().to_owned(),
+        output: report.output.to_string(),
+        since: rfc3339(Duration::from_secs(report.since)),
     }
 }
 
