@@ -6,7 +6,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::tree::{Node, Value, is_key};
-use crate::yaml::tree::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue};
+use crate::{
+    model::service::DEFAULT_WEIGHT,
+    yaml::tree::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue},
+};
 
 /// Bodies of registrations, and what they leave out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -154,6 +157,8 @@ fn service(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
             },
         }
     }
+    // The API has another default, that of Consul.
+    body.entry("Weights").or_insert_with(|| json!({"Passing": DEFAULT_WEIGHT, "Warning": 1}));
     Ok(Json::Object(body))
 }
 
@@ -265,7 +270,8 @@ mod tests {
             ],
         });
         assert_eq!(of_yaml(text).unwrap().bodies, [expected]);
-        assert_eq!(of_yaml("services: [{service: a}, {service: b}]").unwrap().bodies.len(), 2);
+        let body = |name: &str| json!({"Name": name, "Weights": {"Passing": 10, "Warning": 1}});
+        assert_eq!(of_yaml("services: [{service: a}, {service: b}]").unwrap().bodies, [body("a"), body("b")]);
     }
 
     #[test]
