@@ -467,4 +467,19 @@ pub struct Drained {
     /// `None`: the agent does not report it.
     #[serde(rename = "WaitSeconds", skip_serializing_if = "Option::is_none")]
     pub wait: Option<u32>,
+    /// Instances of the target that `resume` has not resumed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub still_held: Vec<StillHeld>,
+}
+
+/// An instance that another hold still withholds after a resume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StillHeld {
+    /// The instance, as `SERVICE/ID`.
+    pub instance: String,
+    /// `draining`, `maintenance` or `node-maintenance`.
+    pub state: String,
+    /// Target that ends the hold: the id of the instance, or the name of the node.
+    pub target: String,
 }

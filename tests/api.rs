@@ -298,6 +298,14 @@ fn commands_explain_drain_and_resume() {
         (&["drain", "host-a", "--timeout", "0s"], 1, "not safe to stop: cached answers may remain for another"),
         (&["resume", "host-a", "--json"], 0, "\"web/web-host-a\""),
         (&["drain", "nobody"], 1, "Unknown instance \"nobody\""),
+        // Holds of the node and of the instance end separately.
+        (&["drain", "web-host-a", "--no-wait"], 0, "web/web-host-a: withdrawn"),
+        (&["resume", "host-a"], 0, "web/web-host-a: still drained by itself: muster resume web-host-a\n"),
+        (&["drain", "host-a", "--no-wait"], 0, "web/web-host-a: withdrawn"),
+        (&["resume", "web-host-a"], 0, "web/web-host-a: still drained with its node: muster resume host-a\n"),
+        (&["resume", "web-host-a", "--json"], 0, "\"Target\": \"host-a\""),
+        (&["resume", "host-a"], 0, "web/web-host-a: resumed; answered while its checks pass"),
+        (&["resume", "host-a"], 0, "host-a: not drained or in maintenance"),
         (&["reload"], 0, "reloaded"),
     ];
     for (arguments, code, expected) in cases {

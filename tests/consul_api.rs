@@ -65,7 +65,7 @@ fn service() -> Value {
     let address = json!({"Address": "10.0.0.7", "Port": 5432});
     json!({
         "ID": "db:1", "Service": "db", "Tags": [], "Meta": {}, "Port": 5432, "Address": "10.0.0.7",
-        "TaggedAddresses": {"lan_ipv4": address, "wan_ipv4": address}, "Weights": {"Passing": 10, "Warning": 1},
+        "TaggedAddresses": {"lan_ipv4": address, "wan_ipv4": address}, "Weights": {"Passing": 1, "Warning": 1},
         "EnableTagOverride": false, "Datacenter": "dc1", "Proxy": {}, "Connect": {},
         "CreateIndex": "#number", "ModifyIndex": "#number",
     })

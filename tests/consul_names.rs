@@ -25,10 +25,12 @@ use muster::{
         alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
+        external_node::ExternalNode,
         health::Status,
         member::Membership,
         name::Name,
         nearest::Nearest,
+        registered_name::RegisteredName,
         service::{Instance, InstanceKey, Protocol},
     },
 };
@@ -365,6 +367,68 @@ fn changed_node_changes_the_targets_of_its_instances() {
         tables.update(&catalog, &touched);
         assert_eq!(data(&tables, "web.service.consul", rtype::SRV), [expected]);
         assert_eq!(data(&tables, &format!("web.service.{datacenter}.consul"), rtype::SRV), [expected]);
+    }
+}
+
+#[test]
+fn instances_of_external_nodes_have_the_names_of_their_nodes_as_targets() {
+    let external = |address: &str| ExternalNode {
+        name: RegisteredName::parse("DB1").unwrap(),
+        letter_case: None,
+        id: None,
+        addresses: vec![address.parse().unwrap()],
+        tagged: BTreeMap::new(),
+        meta: BTreeMap::new(),
+        checks: Vec::new(),
+        details: BTreeMap::new(),
+    };
+    let on_external = |address: &str| {
+        let known = instance("pg", "pg-db1", &[address], &[]);
+        let host = Some(Box::new(RegisteredName::parse("db1").unwrap()));
+        Announcement::new(
+            Arc::new(Instance { external: host, ..Instance::clone(&known.instance) }),
+            InstanceState::Passing,
+        )
+    };
+    let owned = |owner: &str, datacenter: &str, node: &str, announcement: Announcement| {
+        let mut view = of_nodes(&[(owner, datacenter, "10.0.0.1", &[announcement])]);
+        let mut known = NodeView::clone(view.get(&label(owner)).unwrap());
+        known.external = [(RegisteredName::parse("db1").unwrap(), Arc::new(external(node)))].into_iter().collect();
+        view.insert(label(owner), Arc::new(known));
+        view
+    };
+    let (mut catalog, mut tables) = (Catalog::default(), Tables::new(settings()));
+    let both = owned("host-a", "dc1", "10.9.0.1", on_external("10.9.0.1"));
+    let conflict = owned("host-b", "dc2", "10.9.0.1", on_external("10.9.0.1")).union(both.clone());
+    let member = of_nodes(&[("db1", "dc1", "10.9.0.7", &[])]).union(both.clone());
+    let steps = [
+        ("the address of the node", both, "1 10 80 db1.node.dc1.consul."),
+        (
+            "another address of the service",
+            owned("host-a", "dc1", "10.9.0.1", on_external("10.9.0.2")),
+            "1 10 80 0a090002.addr.dc1.consul.",
+        ),
+        // The announcement is the same: only the node has changed.
+        ("a moved node", owned("host-a", "dc1", "10.9.0.2", on_external("10.9.0.2")), "1 10 80 db1.node.dc1.consul."),
+        (
+            "a moved node again",
+            owned("host-a", "dc1", "10.9.0.3", on_external("10.9.0.2")),
+            "1 10 80 0a090002.addr.dc1.consul.",
+        ),
+        (
+            "an owner in another datacenter",
+            owned("host-b", "dc2", "10.9.0.1", on_external("10.9.0.1")),
+            "1 10 80 db1.node.dc2.consul.",
+        ),
+        ("two owners", conflict, "1 10 80 db1.node.dc1.consul."),
+        ("a member of that name", member, "1 10 80 0a090001.addr.dc1.consul."),
+    ];
+    for (case, view, expected) in steps {
+        let touched = catalog.update(view);
+        tables.update(&catalog, &touched);
+        let answer = ask(&tables, "pg.service.consul", rtype::SRV);
+        assert_eq!(data(&tables, "pg.service.consul", rtype::SRV), [expected], "{case}");
+        endpoints(&tables, &answer);
     }
 }
 

@@ -39,7 +39,8 @@ fn db1() -> Value {
     json!({
         "Node": "DB1", "Address": "10.9.0.1", "ID": "11111111-2222-3333-4444-555555555555", "Datacenter": "dc1",
         "TaggedAddresses": {"lan_ipv6": "fd00::9", "wan": "192.0.2.9"}, "NodeMeta": {"external-node": "true"},
-        "Service": {"Service": "pg", "Port": 5432, "Tags": ["primary"], "Meta": {"v": "16"}, "EnableTagOverride": true},
+        "Service": {"Service": "pg", "Port": 5432, "Tags": ["primary"], "Meta": {"v": "16"}, "EnableTagOverride": true,
+            "Weights": {"Passing": 10}},
         "Checks": [
             {"Node": "DB1", "CheckID": "ping", "Name": "Ping", "Status": "passing", "Notes": "by esm"},
             {

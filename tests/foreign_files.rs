@@ -229,7 +229,7 @@ fn files_that_every_user_can_change_or_read_are_reported_or_refused() {
         ("", "gossip.key", 0o640, &[]),
     ];
     // A key that belongs to root needs the group of the agent.
-    let hint = "run `chgrp GROUP` and `chmod 640` on the file, where GROUP is the group of the user that runs muster";
+    let hint = "run `chgrp muster` and `chmod 640` on the file; without the package, name the group of the user that runs muster";
     for path in ["gossip.key", "tokens.d/a.yaml"] {
         let folder = open_folder("");
         chmod(&folder.path().join(path), 0o644);

@@ -411,6 +411,10 @@ fn services_are_registered_from_files_and_flags_and_deregistered() {
     assert_eq!(services["flags"]["Tags"], json!(["a", "b"]));
     assert_eq!(services["flags"]["Meta"]["k"], "v");
     assert_eq!(services["web"]["Port"], 80);
+    // A service file has its own default; definitions of Consul and flags have that of the API.
+    for (id, weight) in [("web", 10), ("mail", 10), ("db1", 1), ("api", 1), ("flags", 1)] {
+        assert_eq!(services[id]["Weights"], json!({"Passing": weight, "Warning": 1}), "{id}");
+    }
     for id in ["web", "db1", "api"] {
         let (code, text) = run(&["deregister", id], "");
         assert!(code == 0 && text == format!("deregistered {id}\n"), "{text}");

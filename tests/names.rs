@@ -135,7 +135,9 @@ fn registered_services_keep_their_names() {
     let agent = Agent::start();
     for (at, (name, label)) in NAMES.iter().enumerate() {
         let (port, address) = (1000 + at as u16, format!("10.1.0.{at}"));
-        put(&agent, "agent/service/register", &json!({"Name": name, "Port": port, "Address": address}));
+        let weights = json!({"Passing": 10});
+        let body = json!({"Name": name, "Port": port, "Address": address, "Weights": weights});
+        put(&agent, "agent/service/register", &body);
         assert_shown(&agent, name, port, &address, *label);
     }
     for (name, _) in NAMES {
@@ -237,13 +239,34 @@ fn ids_of_files_are_any_text() {
 
 #[test]
 fn tags_with_underscores_have_names() {
-    let agent = Agent::start();
+    let agent = Agent::start_with("alias_domains: [{domain: consul, scheme: consul}]\n", &[], |_| ());
     put(&agent, "agent/service/register", &json!({"Name": "my_svc", "Port": 80, "Tags": ["Blue_Green", "a.b"]}));
     assert_eq!(agent.answers("blue_green.my_svc.service.local.", A), ["A 10.0.0.7"]);
     assert_eq!(agent.answers("_my_svc._blue_green.service.local.", SRV).len(), 1);
     assert_eq!(agent.ask("a\\.b.my_svc.service.local.", A).metadata.response_code.to_string(), "Non-Existent Domain");
     let found = get(&agent, "health/service/my_svc?tag=BLUE_GREEN").json();
     assert_eq!(found[0]["Service"]["Tags"], json!(["Blue_Green", "a.b"]));
+    let reason =
+        "DNS has no name for the tag \"a.b\" of the service my_svc: '.' is not a letter, digit, hyphen or underscore";
+    let note = "The HTTP API has the tag: /v1/health/service/my_svc?tag=a.b. A tag of letters, digits, hyphens and underscores has a name.";
+    for (name, prefix) in [
+        ("A.b.my_svc.service.local", "NXDOMAIN: "),
+        ("_my_svc._a.b.service.local.", "NXDOMAIN: "),
+        ("a.b.my_svc.service.consul", "NXDOMAIN: "),
+        ("a.b.my_svc.service.dc1.consul", "NXDOMAIN: "),
+        ("a.b.my_svc", ""),
+    ] {
+        let explained = get(&agent, &format!("muster/explain/{name}")).json();
+        assert_eq!(
+            (&explained["Summary"], &explained["Notes"]),
+            (&json!(format!("{prefix}{reason}")), &json!([note])),
+            "{name}"
+        );
+    }
+    for name in ["x.b.my_svc.service.local", "a.my_svc.service.local"] {
+        let explained = get(&agent, &format!("muster/explain/{name}")).json();
+        assert_eq!(explained["Summary"], "NXDOMAIN: no node declares this name", "{name}");
+    }
 }
 
 #[test]

@@ -228,6 +228,42 @@ fn manual_lists_every_key() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// Examples show what a key is for. A key that only the manual has is not found there.
+#[test]
+fn examples_of_all_keys_have_every_key_of_the_manual() {
+    let manual = fs::read_to_string(repository().join("packaging/man/muster.yaml.5")).unwrap();
+    let (service, check) = (muster::files::service_file::SERVICE_KEYS, muster::files::service_file::CHECK_KEYS);
+    for (section, known, documents) in [
+        ("CONFIGURATION", muster::config::CONFIG_KEYS, &["docs/configuration.md", "docs/names-and-answers.md"][..]),
+        ("SERVICE FILES", service, &["docs/service-files.md"]),
+        ("CHECKS", check, &["docs/service-files.md"]),
+    ] {
+        let keys = section_keys(&manual, section);
+        let missing: Vec<&&str> = known.iter().filter(|key| !keys.contains(key)).collect();
+        assert!(missing.is_empty(), "{section} of the manual lacks {missing:?}");
+        // Some keys are in comments or in a table.
+        let text: String =
+            documents.iter().map(|document| fs::read_to_string(repository().join(document)).unwrap()).collect();
+        let examples = match section {
+            "CONFIGURATION" => text.as_str(),
+            _ => text.split("\n## ").find(|part| part.starts_with("All keys")).unwrap(),
+        };
+        let words: Vec<&str> = examples.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let missing: Vec<&&str> = keys.iter().filter(|key| !words.contains(key)).collect();
+        assert!(missing.is_empty(), "{documents:?} lack {missing:?}");
+    }
+}
+
+/// Returns the keys that a section of the manual describes: the words in bold after each `.TP`.
+fn section_keys<'m>(manual: &'m str, section: &str) -> Vec<&'m str> {
+    let from = manual.find(&format!("\n.SH {section}\n")).unwrap() + 1;
+    let lines = manual[from..].lines().skip(1).take_while(|line| !line.starts_with(".SH "));
+    let lines: Vec<&str> = lines.collect();
+    let described = lines.windows(2).filter(|pair| pair[0] == ".TP").filter_map(|pair| pair[1].strip_prefix(".B"));
+    let words = described.flat_map(|text| text.trim_start_matches('R').split([' ', ',', '"']));
+    words.filter(|word| !word.is_empty()).collect()
+}
+
 /// Returns the keys at the start of lines and in flow mappings, such as `cache: {stale: 24h}`. Comments are ignored.
 fn keys_of(yaml: &str) -> Vec<String> {
     let lines = yaml.lines().map(|line| line.split_once(" #").map_or(line, |(content, _)| content));

@@ -763,6 +763,14 @@ fn file_with_warnings_is_used() {
             "service: web\ntags: [tcp]\n",
             "2:8: warning: `_SERVICE._tcp` selects the protocol, not the tag `tcp` (choose another tag; `protocol` sets the transport)",
         ),
+        (
+            "service: web\ntags: [v1.2]\n",
+            "2:7: warning: DNS has no name for the tag `v1.2`: '.' is not a letter, digit, hyphen or underscore (such a tag is in the HTTP API only)",
+        ),
+        (
+            "service: web\ntags: [a, _b, c=d, v1.2]\n",
+            "2:7: warning: DNS has no name for the tag `_b` and 2 others: names that begin with `_` are those of RFC 2782 (such a tag is in the HTTP API only)",
+        ),
         ("service: web\ntags: [a, b, a]\n", "2:14: warning: duplicate tag `a` (remove one of them)"),
         (
             "service: web\naddress: [10.0.0.1, 10.0.0.1]\n",

@@ -16,7 +16,7 @@ pub struct Explained {
     /// or below a delegation), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
     /// outside the node's zones) or `unknown`.
     pub kind: String,
-    /// Source of the answer: `catalog` (a service without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`,
+    /// Source of the answer: `catalog` (a service or tag without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`,
     /// `node`, `apex`, `static`, `wildcard`, `delegation`, `reverse`, `address`, `empty` or `nothing` in the node's zones;
     /// `special-use`, `route`, `upstream`, `loop` or `refused` outside them.
     pub source: String,

@@ -9,7 +9,10 @@ use super::{
     client::{self, Client, ClientError, print_json, segment, with, with_exit},
     table::{print, printable},
 };
-use crate::api::{Drained, explain::Explained};
+use crate::{
+    api::{Drained, StillHeld, explain::Explained},
+    model::announcement::HoldReason,
+};
 
 /// Added to the TTL for agents that report no wait: covers propagation to all nodes and the rounding of TTLs to seconds.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -101,7 +104,7 @@ pub(super) fn resume(args: &ResumeArgs) -> Exit {
             return print_json(client, &answer);
         }
         let resumed: Drained = client.read(&answer)?;
-        if resumed.instances.is_empty() {
+        if resumed.instances.is_empty() && resumed.still_held.is_empty() {
             print(&format!("{}: not drained or in maintenance\n", printable(&args.target)));
         }
         for instance in resumed.instances {
@@ -110,6 +113,18 @@ pub(super) fn resume(args: &ResumeArgs) -> Exit {
                 "{instance}: resumed; answered while its checks pass, unless withheld for another reason\n"
             ));
         }
+        for held in &resumed.still_held {
+            print(&format!("{}\n", printable(&still_held(held))));
+        }
         Ok(())
     })
+}
+
+/// Describes an instance that another hold withholds, with the command that ends the hold.
+fn still_held(held: &StillHeld) -> String {
+    let StillHeld { instance, state, target } = held;
+    let is_own = instance.split_once('/').is_some_and(|(_, id)| id == target);
+    let scope = if is_own { "by itself" } else { "with its node" };
+    let state = if state == HoldReason::Draining.as_str() { "drained" } else { "in maintenance" };
+    format!("{instance}: still {state} {scope}: muster resume {target}")
 }

@@ -229,7 +229,7 @@ mod tests {
         let invalid = Keyring::parse("short").unwrap_err();
         let cases: [(GossipKeyError, &str, bool); 4] = [
             (ReadError::Absent.into(), "there is no such file", true),
-            (ReadError::Denied.into(), "run `chgrp GROUP` and `chmod 640` on the file", false),
+            (ReadError::Denied.into(), "run `chgrp muster` and `chmod 640` on the file", false),
             (ReadError::Dangling.into(), "fix or remove the link", false),
             (invalid.into(), "All nodes of a cluster need the same keys.", false),
         ];

@@ -40,7 +40,7 @@ const KEYS_OF_KINDS: &[(&str, &[&str])] = &[
     ("tls_server_name", &["http", "grpc", "h2ping"]),
 ];
 /// All keys of a check.
-const CHECK_KEYS: &[&str] = &[
+pub const CHECK_KEYS: &[&str] = &[
     "http",
     "tcp",
     "udp",

@@ -89,7 +89,7 @@ pub enum Exposure {
 
 /// Commands that let only the owner and the agent read a file.
 pub const GRANT_GROUP: &str =
-    "run `chgrp GROUP` and `chmod 640` on the file, where GROUP is the group of the user that runs muster";
+    "run `chgrp muster` and `chmod 640` on the file; without the package, name the group of the user that runs muster";
 
 impl Exposure {
     /// Command that ends it.

@@ -7,6 +7,7 @@ use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Durati
 
 use smol_str::SmolStr;
 
+pub use super::check::CHECK_KEYS;
 use super::{check, tagged_addresses};
 use crate::{
     diagnostic::{Diagnostic, quote},
@@ -436,5 +437,20 @@ fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Lab
             tags.push(tag);
         }
     }
+    warn_of_nameless_tags(reader, node.id, &tags);
     tags
+}
+
+/// Warns once of all tags that DNS has no names for.
+fn warn_of_nameless_tags(reader: &Reader<'_, '_>, id: Id, tags: &[String]) {
+    let reason = |tag: &String| RegisteredName::parse(tag).ok()?.tag_label().err();
+    let mut nameless = tags.iter().filter_map(|tag| Some((tag, reason(tag)?)));
+    let Some((tag, reason)) = nameless.next() else { return };
+    let others = match nameless.count() {
+        0 => String::new(),
+        1 => " and 1 other".to_owned(),
+        more => format!(" and {more} others"),
+    };
+    let message = format!("DNS has no name for the tag {}{others}: {reason}", quote(tag));
+    reader.warning(id, message, "such a tag is in the HTTP API only");
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::tree::{Node, Value, is_key};
 use crate::{
     files::tagged_addresses,
+    model::service::DEFAULT_WEIGHT,
     yaml::tree::{Entry as YamlEntry, Node as YamlNode, Value as YamlValue},
 };
 
@@ -164,6 +165,8 @@ fn service(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
             },
         }
     }
+    // The API has another default, that of Consul.
+    body.entry("Weights").or_insert_with(|| json!({"Passing": DEFAULT_WEIGHT, "Warning": 1}));
     Ok(Json::Object(body))
 }
 
@@ -280,7 +283,8 @@ mod tests {
             ],
         });
         assert_eq!(of_yaml(text).unwrap().bodies, [expected]);
-        assert_eq!(of_yaml("services: [{service: a}, {service: b}]").unwrap().bodies.len(), 2);
+        let body = |name: &str| json!({"Name": name, "Weights": {"Passing": 10, "Warning": 1}});
+        assert_eq!(of_yaml("services: [{service: a}, {service: b}]").unwrap().bodies, [body("a"), body("b")]);
     }
 
     #[test]

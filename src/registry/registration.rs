@@ -39,15 +39,15 @@ use crate::{
         name::Label,
         nearest::{MIN_HEALTHY_META, MinHealthy, NEAREST_META, Nearest},
         registered_name::RegisteredName,
-        service::{
-            Check, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe,
-        },
+        service::{Check, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
     record::{MAX_VALUE, value_len},
 };
 
 /// Syntax of a service name.
 const NAME: &str = "a string of 1 to 255 octets without control characters";
+/// Weight of a service without `Weights`, as in Consul: instances that register there and here have equal shares.
+const CONSUL_WEIGHT: u16 = 1;
 
 /// Defaults of the node for its registrations.
 #[derive(Clone, Debug)]
@@ -352,5 +352,5 @@ fn stated<T: FromStr>(fields: &Fields<'_>, key: &str, expected: &str) -> Result<
 
 fn weight(fields: &Fields<'_>) -> Result<u16, FieldError> {
     let passing = fields.object("Weights")?.map(|weights| weights.integer("Passing", &u16::MAX)).transpose()?;
-    Ok(passing.flatten().unwrap_or(DEFAULT_WEIGHT))
+    Ok(passing.flatten().unwrap_or(CONSUL_WEIGHT))
 }

@@ -5,6 +5,7 @@
 
 mod checks;
 mod stored;
+mod unknown_id;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -101,6 +102,8 @@ pub enum Target {
 pub struct Outcome {
     /// Affected instances.
     pub instances: Vec<InstanceKey>,
+    /// After a release: instances that another hold still withholds.
+    pub held: Vec<StillHeld>,
     /// True if the checks of the node are affected.
     pub node: bool,
     /// Checks that have been moved from another service, which lacks them from now on.
@@ -113,6 +116,17 @@ pub struct Outcome {
     pub cache_time: Duration,
     /// Announced external nodes after a change of them.
     pub external: Option<Announced>,
+}
+
+/// An instance that remains withheld after the release of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StillHeld {
+    /// The instance.
+    pub instance: InstanceKey,
+    /// Scope of the other hold.
+    pub scope: Scope,
+    /// Kind of the other hold.
+    pub kind: HoldReason,
 }
 
 /// A check that a registration with its id has taken from another service.
@@ -265,9 +279,18 @@ impl State {
                 self.maintenance
                     .0
                     .retain(|(held, kind), _| *held != scope || !(kinds.is_empty() || kinds.contains(kind)));
-                Ok(Outcome { instances, changed: self.maintenance.0.len() != before, ..Outcome::default() })
+                let held = instances.iter().filter_map(|key| self.still_held(key)).collect();
+                Ok(Outcome { instances, held, changed: self.maintenance.0.len() != before, ..Outcome::default() })
             }
         }
+    }
+
+    /// Returns the hold that withholds an instance, if there is one.
+    fn still_held(&self, key: &InstanceKey) -> Option<StillHeld> {
+        let (scope, kind, _) = self.maintenance.of(key)?;
+        // Maintenance of the node does not concern its external nodes.
+        let concerns = kind != HoldReason::NodeMaintenance || !self.external.keys().any(|known| known == key);
+        concerns.then(|| StillHeld { instance: key.clone(), scope: scope.clone(), kind })
     }
 
     /// Returns the registered external nodes.
@@ -425,7 +448,7 @@ impl State {
             Target::Instance(id) => {
                 let key = instance(&all, id).map(|definition| definition.instance.key.clone());
                 let key = key.or_else(|| self.external.find(id).cloned());
-                let key = key.ok_or_else(|| RegistryError::Unknown(no_instance(&all, id)))?;
+                let key = key.ok_or_else(|| RegistryError::Unknown(self.no_instance(&all, id)))?;
                 Ok((Scope::Instance(key.clone()), vec![key]))
             }
         }
@@ -443,18 +466,6 @@ impl State {
         let key = held.into_iter().find(is)?.clone();
         Some((Scope::Instance(key.clone()), vec![key]))
     }
-
-    fn not_registered(&self, id: &str, files: &Definitions) -> RegistryError {
-        match instance(files, id) {
-            Some(definition) => RegistryError::Refused(format!(
-                "Instance {} is defined by a service file: edit or delete the file.",
-                definition.instance.key
-            )),
-            None => RegistryError::Unknown(format!(
-                "Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."
-            )),
-        }
-    }
 }
 
 /// Finds a definition by the registered id, else by the instance's label; `SERVICE/ID` resolves ambiguities.
@@ -466,17 +477,6 @@ pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
 
 fn changed(instances: Vec<InstanceKey>) -> Outcome {
     Outcome { instances, changed: true, ..Outcome::default() }
-}
-
-/// Returns the error for an unknown instance; the id may be the name of a service.
-fn no_instance(all: &Definitions, id: &str) -> String {
-    let of_service = all.keys().filter(|key| key.service.as_str().eq_ignore_ascii_case(id));
-    let here: Vec<&str> = of_service.map(|key| key.id.as_str()).collect();
-    match here[..] {
-        [] => format!("Unknown instance {id:?} on this node. `muster explain` shows the node that has it."),
-        [one] => format!("{id:?} is a service: its instance on this node is {one}."),
-        _ => format!("{id:?} is a service: its instances on this node are {}.", here.join(", ")),
-    }
 }
 
 #[cfg(test)]

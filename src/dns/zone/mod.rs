@@ -165,10 +165,15 @@ impl Tables {
 
     /// Applies the touched services and nodes of the catalog.
     pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
-        // Services without a DNS name are in the catalog only.
-        let named = touched.services.iter().filter(|name| name.dns_label().is_ok());
-        let names: Vec<&RegisteredName> = named.collect();
         let (settings, has_consul_names) = (&*self.settings, self.settings.has_consul_names());
+        let mut services: BTreeSet<&RegisteredName> = touched.services.iter().collect();
+        if has_consul_names {
+            // Targets have the names of external nodes.
+            let on_external = touched.external.iter().flat_map(|name| catalog.instances_on(name));
+            services.extend(on_external.map(|(key, _)| &key.service));
+        }
+        // Services without a DNS name are in the catalog only.
+        let names: Vec<&RegisteredName> = services.into_iter().filter(|name| name.dns_label().is_ok()).collect();
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
             let service = catalog.service(name)?;
             Some(Arc::new(match has_consul_names {

@@ -29,6 +29,7 @@ use crate::{
         catalog::Catalog,
         followed_host::FollowedHost,
         health::Status,
+        maintenance,
         served_ttls::SPREAD,
         service::InstanceKey,
         token::Scope,
@@ -69,13 +70,18 @@ pub(super) async fn apply(
     is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
 ) -> Result<Outcome, ApiError> {
     let outcome = request(api, change).await?;
+    visible(api, &outcome, is_visible).await;
+    Ok(outcome)
+}
+
+/// Waits until the catalog shows the instances of a change.
+async fn visible(api: &Api, outcome: &Outcome, is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool) {
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
         outcome.instances.iter().all(|key| is_visible(key, known(key)))
     };
     api.queries.wait_for_catalog(there, CATALOG_WAIT).await;
-    Ok(outcome)
 }
 
 /// Waits until the catalog shows a change of the node's checks.
@@ -228,12 +234,14 @@ async fn hold(api: &Api, target: Target, kind: HoldReason, query: &Query) -> Res
 }
 
 async fn release(api: &Api, target: Target, kinds: Vec<HoldReason>) -> Result<Outcome, ApiError> {
-    let held = kinds.clone();
-    let is_held = move |known: &Announcement| match known.state {
-        InstanceState::Withheld(kind, _) => held.contains(&kind),
-        _ => false,
+    let outcome = request(api, Change::Release { target, kinds: kinds.clone() }).await?;
+    let still = |key: &InstanceKey| outcome.held.iter().find(|held| held.instance == *key).map(|held| held.kind);
+    let is_released = |key: &InstanceKey, known: &Announcement| match known.state {
+        InstanceState::Withheld(kind, _) => !kinds.contains(&kind) || still(key) == Some(kind),
+        _ => true,
     };
-    apply(api, Change::Release { target, kinds }, |_, known| !known.is_some_and(&is_held)).await
+    visible(api, &outcome, |key, known| known.is_none_or(|known| is_released(key, known))).await;
+    Ok(outcome)
 }
 
 pub(crate) async fn maintain_node(State(api): State<Api>, query: Query) -> Result<(), ApiError> {
@@ -277,6 +285,7 @@ pub(crate) async fn drain(
         instances: outcome.instances.iter().map(ToString::to_string).collect(),
         ttl: wait.saturating_sub(SPREAD.as_secs() as u32),
         wait: Some(wait),
+        still_held: Vec::new(),
     };
     Ok(json(&uri, &drained))
 }
@@ -284,9 +293,19 @@ pub(crate) async fn drain(
 pub(crate) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<String>) -> Result<Response, ApiError> {
     let kinds = vec![HoldReason::Draining, HoldReason::Maintenance, HoldReason::NodeMaintenance];
     let outcome = release(&api, target(&api, text), kinds).await?;
+    let is_held = |key: &InstanceKey| outcome.held.iter().any(|held| held.instance == *key);
     // Without a hold, nothing has changed.
-    let instances = outcome.instances.iter().filter(|_| outcome.changed).map(ToString::to_string).collect();
-    Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None }))
+    let resumed = outcome.instances.iter().filter(|key| outcome.changed && !is_held(key));
+    let still_held = outcome.held.iter().map(|held| api::StillHeld {
+        instance: held.instance.to_string(),
+        state: held.kind.as_str().to_owned(),
+        target: match &held.scope {
+            maintenance::Scope::Node => api.agent.node.to_string(),
+            maintenance::Scope::Instance(key) => key.id.to_string(),
+        },
+    });
+    let instances = resumed.map(ToString::to_string).collect();
+    Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None, still_held: still_held.collect() }))
 }
 
 /// `PUT /v1/agent/reload`: 200 with the problems of files that keep their last valid content, 500 with those of a refused

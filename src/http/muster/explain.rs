@@ -7,6 +7,7 @@ mod absence;
 mod external;
 mod instances;
 mod nearness;
+mod tag_without_name;
 mod user_input;
 mod without_dns_name;
 
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 use self::{
     instances::NODE_TTL,
+    tag_without_name::TagWithoutName,
     user_input::{Names, Subject},
     without_dns_name::WithoutDnsName,
 };
@@ -150,6 +152,7 @@ impl Explainer<'_> {
         let names = Names { tables: self.tables, catalog: self.catalog, recursion: self.recursion };
         let name = match names.resolve(text) {
             Some(Subject::Service(found)) => return self.without_dns_name(text, &found),
+            Some(Subject::Tag(found)) => return self.tag_without_name(text, &found),
             Some(Subject::Name(name)) => LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)),
             None => None,
         };
@@ -405,17 +408,16 @@ impl Explainer<'_> {
         let zones = self.tables.discovery_zones().map(|zone| format!(".{zone}"));
         let below =
             zones.filter_map(|zone| text.strip_suffix(&zone).or_else(|| text.strip_suffix(zone.trim_end_matches('.'))));
-        if let Some(found) = below.filter_map(|text| WithoutDnsName::find(self.catalog, text)).next() {
+        let below: Vec<&str> = below.collect();
+        let mut summary = "no node declares this name".to_owned();
+        if let Some(found) = below.iter().find_map(|text| WithoutDnsName::find(self.catalog, text)) {
             notes.insert(0, found.note());
+        } else if let Some(found) = below.iter().find_map(|text| TagWithoutName::find(self.catalog, text)) {
+            (summary, notes) = (found.summary(), vec![found.note()]);
         } else if !near.is_empty() {
             notes.insert(0, format!("Did you mean {}?", near.join(", ")));
         }
-        Explained {
-            kind: "unknown".to_owned(),
-            summary: "NXDOMAIN: no node declares this name".to_owned(),
-            notes,
-            ..Explained::default()
-        }
+        Explained { kind: "unknown".to_owned(), summary: format!("NXDOMAIN: {summary}"), notes, ..Explained::default() }
     }
 }
 

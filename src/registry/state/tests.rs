@@ -17,7 +17,7 @@ use crate::{
     },
     registry::{
         error::RegistryError,
-        registration::{CheckRegistration, Host, Registration, go_duration},
+        registration::{CatalogRegistration, CheckRegistration, Host, Registration, go_duration},
     },
 };
 
@@ -119,6 +119,22 @@ fn registrations_of_common_clients_are_parsed() {
         assert_eq!(mask(&shown(&registration)), mask(expected), "{case}");
         assert_eq!(shown(&read(&registration.body).unwrap()), shown(&registration), "{case}: stored body");
     }
+}
+
+#[test]
+fn weight_without_weights_is_that_of_consul() {
+    let weight = |body: Value| read(&body).unwrap().definition.instance.weight;
+    for (weights, expected) in [
+        (Value::Null, 1),
+        (json!({}), 1),
+        (json!({"Warning": 3}), 1),
+        (json!({"Passing": null}), 1),
+        (json!({"Passing": 10, "Warning": 5}), 10),
+        (json!({"Passing": 0}), 0),
+    ] {
+        assert_eq!(weight(json!({"Name": "web", "Weights": weights})), expected, "{weights}");
+    }
+    assert_eq!(weight(json!({"Name": "web"})), 1);
 }
 
 #[test]
@@ -789,6 +805,33 @@ fn hold_of_a_service_name_lists_its_instances() {
     for (id, expected) in cases {
         let error = node.apply(drain(id)).unwrap_err();
         assert!(error.starts_with(expected), "{id}: {error}");
+    }
+}
+
+#[test]
+fn unknown_id_of_an_external_node_names_the_request() {
+    let mut node = Node::new(&[]);
+    let registered = |body: Value| Change::RegisterExternal(Box::new(CatalogRegistration::read(&body).unwrap()));
+    let service = json!({"ID": "pg/1", "Service": "postgres"});
+    node.apply(registered(json!({"Node": "DB1", "Address": "10.9.0.1", "Service": service}))).unwrap();
+    node.apply(registered(json!({"Node": "nas", "Address": "10.9.0.2"}))).unwrap();
+    let label = node.state.external().find("pg/1").unwrap().id.to_string();
+    let requests = "PUT /v1/catalog/register and /v1/catalog/deregister change it, with";
+    let service = format!("unknown: Service ID \"pg/1\" is registered on the external node DB1: {requests}");
+    let keys = "\"Node\": \"DB1\" and \"ServiceID\": \"pg/1\".";
+    for (change, expected) in [
+        (Change::Deregister("pg/1".into()), format!("{service} {keys}")),
+        (Change::Deregister(label.clone()), format!("{service} {keys}")),
+        (check(&json!({"Name": "x", "ServiceID": "pg/1", "TTL": "1s"})), format!("{service} {keys}")),
+        (
+            Change::Deregister("db1".into()),
+            format!("unknown: \"db1\" is an external node: {requests} \"Node\": \"DB1\"."),
+        ),
+        (drain("db1"), format!("unknown: \"DB1\" is an external node: its instance is {label}.")),
+        (drain("Postgres"), format!("unknown: \"Postgres\" is a service: its instance on this node is {label}.")),
+        (drain("nas"), "unknown: \"nas\" is an external node without services.".to_owned()),
+    ] {
+        assert_eq!(node.apply(change.clone()), Err(expected), "{change:?}");
     }
 }
 

@@ -11,12 +11,11 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    super::{Settings, nearness::Nearness},
+    super::{Settings, nearness::Nearness, node_names::is_answered},
     Builder, HostIndex, SRV_FIELDS, Service,
 };
 use crate::model::{
     alias_domain::is_consul_kind,
-    announcement::Node,
     catalog::{self, Catalog, CatalogEntry},
     name::Label,
     registered_name::{RESERVED_SERVICE, RegisteredName},
@@ -76,6 +75,49 @@ pub struct TargetAddresses<'s> {
     pub ttl: u32,
 }
 
+/// Host on which an instance runs.
+#[derive(Clone, Copy)]
+struct Host<'c> {
+    /// Datacenter of the agent that announces the instance.
+    datacenter: &'c Label,
+    /// Member or external node; `None`: DNS has no name for the host.
+    node: Option<NamedNode<'c>>,
+}
+
+/// A node with a DNS name.
+#[derive(Clone, Copy)]
+struct NamedNode<'c> {
+    name: &'c [u8],
+    datacenter: &'c Label,
+    addresses: &'c [IpAddr],
+}
+
+impl<'c> Host<'c> {
+    /// Returns the host of an instance; `None`: its node is unknown.
+    fn of(entry: &'c CatalogEntry, catalog: &'c Catalog) -> Option<Self> {
+        let member = &*catalog.view().get(&entry.node)?.node;
+        let node = match entry.announcement.instance.external.as_deref() {
+            None => Some(NamedNode {
+                name: member.name.as_bytes(),
+                datacenter: &member.datacenter,
+                addresses: &member.addresses,
+            }),
+            Some(name) => NamedNode::external(name, catalog),
+        };
+        Some(Self { datacenter: &member.datacenter, node })
+    }
+}
+
+impl<'c> NamedNode<'c> {
+    /// Returns the external node of that name, as its name leads to it: another agent may own it than the one that announces
+    /// the instance.
+    fn external(name: &RegisteredName, catalog: &'c Catalog) -> Option<Self> {
+        let claim = catalog.external(name).filter(|claim| is_answered(claim))?;
+        let datacenter = catalog.node(&claim.owner)?.place_of_external().datacenter;
+        Some(Self { name: claim.node.name.as_bytes(), datacenter, addresses: &claim.node.addresses })
+    }
+}
+
 impl Service {
     /// Builds the records of a service as [`new`](Self::new) does, with those for zones of the scheme of Consul.
     pub fn with_consul_names(
@@ -84,15 +126,14 @@ impl Service {
         catalog: &Catalog,
         settings: &Settings,
     ) -> Self {
-        let node = |entry: &CatalogEntry| catalog.view().get(&entry.node).map(|view| &*view.node);
-        let instances: Vec<(&CatalogEntry, Option<&Node>)> =
-            service.instances().map(|entry| (entry, node(entry))).collect();
-        let mut by_datacenter: BTreeMap<&Label, Vec<(&CatalogEntry, Option<&Node>)>> = BTreeMap::new();
-        for (entry, node) in &instances {
-            let Some(node) = node else { continue };
-            by_datacenter.entry(&node.datacenter).or_default().push((entry, Some(node)));
+        let instances: Vec<(&CatalogEntry, Option<Host<'_>>)> =
+            service.instances().map(|entry| (entry, Host::of(entry, catalog))).collect();
+        let mut by_datacenter: BTreeMap<&Label, Vec<(&CatalogEntry, Option<Host<'_>>)>> = BTreeMap::new();
+        for (entry, host) in &instances {
+            let Some(host) = host else { continue };
+            by_datacenter.entry(host.datacenter).or_default().push((entry, Some(*host)));
         }
-        let build = |instances: &[(&CatalogEntry, Option<&Node>)], datacenters| {
+        let build = |instances: &[(&CatalogEntry, Option<Host<'_>>)], datacenters| {
             let entries: Vec<&CatalogEntry> = instances.iter().map(|(entry, _)| *entry).collect();
             let nearness = Nearness::new(service, &entries, catalog, settings);
             let mut service = Builder::new(name, entries, nearness, settings.ttl).finish();
@@ -169,7 +210,7 @@ impl ConsulNames {
     fn new(
         name: &RegisteredName,
         service: &Service,
-        instances: &[(&CatalogEntry, Option<&Node>)],
+        instances: &[(&CatalogEntry, Option<Host<'_>>)],
         datacenters: Datacenters,
         ttl: u32,
     ) -> Self {
@@ -177,23 +218,27 @@ impl ConsulNames {
         let mut targets = Vec::with_capacity(instances.len());
         // First instance and used ports of each shared target.
         let mut used: HashMap<Vec<u8>, (HostIndex, Vec<u16>), RandomState> = HashMap::default();
-        for (host, (entry, node)) in (0..).zip(instances) {
+        for (index, (entry, host)) in (0..).zip(instances) {
             let instance = &*entry.announcement.instance;
-            let shared = shared_target(instance, *node);
+            let shared = shared_target(instance, *host);
             let ports = || instance.port.into_iter().chain(instance.ports.iter().map(|(_, port)| *port));
             let first = shared.as_ref().and_then(|target| {
-                let (first, taken) = used.entry(target.clone()).or_insert((host, Vec::new()));
+                let (first, taken) = used.entry(target.clone()).or_insert((index, Vec::new()));
                 // Two records with one target and port would be one record (RFC 2181 §5).
                 let is_free = !ports().any(|port| taken.contains(&port));
                 taken.extend(ports());
                 is_free.then_some(*first)
             });
-            wire.extend_from_slice(&service.srv_parts(host)[..SRV_FIELDS]);
+            wire.extend_from_slice(&service.srv_parts(index)[..SRV_FIELDS]);
             match (shared, first) {
                 (Some(target), Some(_)) => wire.extend(target),
-                _ => wire.extend(instance_labels(instance, name, *node)),
+                _ => wire.extend(instance_labels(instance, name, *host)),
             }
-            targets.push(Target { end: wire.len() as u32, first: first.unwrap_or(host), is_instance: first.is_none() });
+            targets.push(Target {
+                end: wire.len() as u32,
+                first: first.unwrap_or(index),
+                is_instance: first.is_none(),
+            });
         }
         Self { wire: wire.into(), targets: targets.into(), ttl, datacenters }
     }
@@ -207,27 +252,27 @@ impl ConsulNames {
 
 /// Returns the name of the node if it has the addresses of the instance, else that of the instance's only address. Other
 /// instances may share it.
-fn shared_target(instance: &Instance, node: Option<&Node>) -> Option<Vec<u8>> {
+fn shared_target(instance: &Instance, host: Option<Host<'_>>) -> Option<Vec<u8>> {
     let addresses = &instance.addresses;
-    if let Some(node) = node
+    if let Some(node) = host.and_then(|host| host.node)
         && node.addresses.len() == addresses.len()
         && addresses.iter().all(|address| node.addresses.contains(address))
     {
-        return Some(node_labels(node.name.as_bytes(), &node.datacenter));
+        return Some(node_labels(node.name, node.datacenter));
     }
     let mut addresses = addresses.iter();
     match (addresses.next(), addresses.next()) {
         (Some(address), None) => {
             let hex = hex(*address);
-            Some(labels([hex.as_bytes(), ADDRESS], node.map(|node| &node.datacenter)))
+            Some(labels([hex.as_bytes(), ADDRESS], host.map(|host| host.datacenter)))
         }
         _ => None,
     }
 }
 
-fn instance_labels(instance: &Instance, service: &RegisteredName, node: Option<&Node>) -> Vec<u8> {
+fn instance_labels(instance: &Instance, service: &RegisteredName, host: Option<Host<'_>>) -> Vec<u8> {
     let above = [instance.key.id.as_bytes(), service.as_bytes(), SERVICE];
-    labels(above, node.map(|node| &node.datacenter))
+    labels(above, host.map(|host| host.datacenter))
 }
 
 /// Returns the labels of a node's name, relative to the origin.

@@ -3,7 +3,7 @@
 //! Besides DNS names, users may enter `SERVICE`, `SERVICE/ID`, an instance id or a node. Each form yields candidate names; the
 //! lookup in the tables decides which one exists.
 
-use super::without_dns_name::WithoutDnsName;
+use super::{tag_without_name::TagWithoutName, without_dns_name::WithoutDnsName};
 use crate::{
     dns::{
         answer::provenance::Match,
@@ -28,6 +28,8 @@ pub(super) enum Subject<'a> {
     Name(Name),
     /// A service or an instance that DNS has no name for.
     Service(WithoutDnsName<'a>),
+    /// A tag that DNS has no names for.
+    Tag(TagWithoutName),
 }
 
 /// Sources that candidate names are looked up in.
@@ -41,8 +43,8 @@ impl Names<'_> {
     /// Returns the name or service that `text` denotes; `None` if it is neither.
     ///
     /// A text with a final dot, or in the discovery zone, is an absolute name. Other texts are first tried relative to the
-    /// discovery zone: as a service or node, then as an id, then as a static name. Then follow services without a DNS name and
-    /// their ids. Otherwise, a single label without an answer is relative to the discovery zone, and any other text is absolute.
+    /// discovery zone: as a service or node, then as an id, then as a static name. Then follow services without a DNS name,
+    /// their ids, and tags without one. Otherwise, a single label without an answer is relative to the discovery zone, and any other text is absolute.
     pub(super) fn resolve(&self, text: &str) -> Option<Subject<'_>> {
         let name = Name::parse(text).ok();
         let domain = &self.tables.domain()?.origin;
@@ -61,6 +63,10 @@ impl Names<'_> {
         }
         if let Some(found) = WithoutDnsName::find(self.catalog, text) {
             return Some(Subject::Service(found));
+        }
+        let is_absolute = name.as_ref().is_some_and(|name| self.has_absolute_answer(name));
+        if let Some(found) = TagWithoutName::find(self.catalog, text).filter(|_| !is_absolute) {
+            return Some(Subject::Tag(found));
         }
         let name = name?;
         let is_relative = name.labels().count() == 1 && !self.has_absolute_answer(&name);
