@@ -37,7 +37,7 @@ fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<NodeRef<'a>> {
 
 pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| services_by_id(catalog, view)))
+        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |node| services_by_id(node.own_instances(catalog))))
     })
     .await
 }
@@ -90,7 +90,7 @@ fn unknown(id: &str) -> ApiError {
 
 /// Finds the instance with that id on a node.
 fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeInstance<'a>> {
-    let all = || node.instances(catalog).into_iter();
+    let all = || node.own_instances(catalog);
     let registered = all().find(|placed| placed.announcement.instance.api_id() == id);
     registered.or_else(|| all().find(|placed| placed.announcement.instance.is_called(id)))
 }
@@ -99,8 +99,7 @@ pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Re
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let version = catalog.versions().nodes;
         let checks = own(&api, catalog).into_iter().flat_map(|node| {
-            own_node_checks(node.view, version)
-                .chain(node.instances(catalog).into_iter().flat_map(|placed| placed.checks()))
+            own_node_checks(node.view, version).chain(node.own_instances(catalog).flat_map(|placed| placed.checks()))
         });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
@@ -151,7 +150,7 @@ pub(crate) async fn health_by_name(
     let catalog = &known.catalog;
     let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|node| node.instances(catalog))
+        .flat_map(|node| node.own_instances(catalog))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed))
         .collect();
