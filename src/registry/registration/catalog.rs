@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     addresses::Addresses,
-    check::{check_notes, check_text},
+    check::{check_id, check_notes, check_text},
     fields::{Fields, is},
 };
 use crate::{
@@ -90,6 +90,48 @@ pub enum Part {
     Service(String),
     /// The check with this id.
     Check(String),
+}
+
+/// Node and datacenter of a request to the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogTarget {
+    /// Name of the node.
+    pub name: RegisteredName,
+    /// Datacenter; `None`: that of the agent.
+    pub datacenter: Option<String>,
+}
+
+impl CatalogTarget {
+    /// Reads the body of `PUT /v1/catalog/register` or `deregister`.
+    ///
+    /// # Errors
+    /// The first invalid field.
+    pub fn read(body: &Value) -> Result<Self, FieldError> {
+        let fields = Fields::new(body, "")?;
+        let datacenter = fields.text("Datacenter")?.map(str::to_owned);
+        Ok(Self { name: node_name(&fields)?.0, datacenter })
+    }
+}
+
+/// Reads the service of a request about the node of the agent, as a service of `agent/service/register`.
+///
+/// # Errors
+/// The first invalid field: the request has no service, or checks, whose results the agent's own checks would replace.
+pub fn service_of_agent(body: &Value) -> Result<Value, FieldError> {
+    let fields = Fields::new(body, "")?;
+    refuse_partitions(&fields)?;
+    if let Some((field, _)) = fields.checks()?.into_iter().next() {
+        let reason = "the catalog accepts no check results of a node with an agent: register a TTL check with \
+                      /v1/agent/check/register and report to it";
+        return Err(FieldError::Conflict { field, reason: reason.to_owned() });
+    }
+    match fields.get("Service") {
+        Some(body) if !fields.is_empty("Service") => service(body),
+        _ => Err(FieldError::Missing {
+            field: "Service",
+            what: "the service to register; the node needs no registration, because its agent announces it",
+        }),
+    }
 }
 
 impl CatalogRegistration {
@@ -176,7 +218,7 @@ impl ReportedCheck {
             let reason = "CheckID is missing: it is the id of the check, by default its Name".to_owned();
             return Err(FieldError::Conflict { field: fields.place().to_owned(), reason });
         };
-        check_text(&fields, if id.is_some() { "CheckID" } else { "Name" }, given)?;
+        check_id(&fields, if id.is_some() { "CheckID" } else { "Name" }, given)?;
         let name = name.unwrap_or_default();
         if !name.is_empty() {
             check_text(&fields, "Name", name)?;
