@@ -316,7 +316,7 @@ fn keys_of_requests_ignore_case_and_underscores() {
     let registered = json!({"node": "host-a", "service": {"service": "cache", "id": "c", "port": 6379}});
     assert_eq!(put(&agent, "catalog/register", &registered).json(), json!(true));
     assert_eq!(get(&agent, "agent/service/c").json()["Port"], 6379);
-    assert_eq!(put(&agent, "catalog/deregister", &json!({"service_id": "c"})).json(), json!(true));
+    assert_eq!(put(&agent, "catalog/deregister", &json!({"node": "host-a", "service_id": "c"})).json(), json!(true));
     assert_eq!(get(&agent, "agent/service/c").status, 404);
     // A repeated registration keeps reported states and separately registered checks, unless these are replaced.
     let db = json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "10m"}});

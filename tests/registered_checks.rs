@@ -214,19 +214,46 @@ fn critical_check_of_the_node_takes_its_instances_out_of_answers() {
 #[test]
 fn check_of_the_node_needs_the_scope_of_its_maintenance() {
     let token = |scope: &str| format!("- {{name: {scope}, scope: {scope}, token: 0123456789-{scope}-0123456789}}\n");
-    let config = "http: {listen: [127.0.0.1:0], tokens_dir: tokens.d}\n";
+    let config = "http: {listen: [127.0.0.1:0], tokens_dir: tokens.d}\nchecks:\n  node: {ttl: 10m, initial: passing}\n";
     let agent = Agent::start_with(config, &[], |folder| {
         std::fs::create_dir(folder.join("tokens.d")).unwrap();
         let text = format!("tokens:\n{}{}", token("register"), token("operate"));
         std::fs::write(folder.join("tokens.d/all.yaml"), text).unwrap();
     });
-    let body = json!({"Name": "Disk", "TTL": "10m"}).to_string();
-    let send = |scope: &str, path: &str| {
-        ask(agent.http(), "PUT", &format!("/v1/agent/check/{path}?token=0123456789-{scope}-0123456789"), &body).status
+    let send = |scope: &str, path: &str, body: &Value| {
+        let path = format!("/v1/{path}?token=0123456789-{scope}-0123456789");
+        ask(agent.http(), "PUT", &path, &body.to_string()).status
     };
-    assert_eq!(send("register", "register"), 403);
-    assert_eq!(send("operate", "register"), 200);
-    assert_eq!(send("register", "pass/Disk"), 200);
-    assert_eq!(send("register", "deregister/Disk"), 403);
-    assert_eq!(send("operate", "deregister/Disk"), 200);
+    let disk = json!({"Name": "Disk", "TTL": "10m", "Status": "passing"});
+    assert_eq!(send("register", "agent/check/register", &disk), 403);
+    assert_eq!(send("operate", "agent/check/register", &disk), 200);
+    let update = json!({"Status": "critical"});
+    let by_catalog = |id: &str| json!({"Node": "host-a", "CheckID": id});
+    let of_disk = [
+        ("agent/check/pass/Disk", json!({})),
+        ("agent/check/warn/Disk", json!({})),
+        ("agent/check/fail/Disk", json!({})),
+        ("agent/check/update/Disk", update.clone()),
+        ("agent/check/register", disk.clone()),
+    ];
+    let of_configured = [("agent/check/fail/node:1", json!({})), ("agent/check/update/node:1", update)];
+    let removals = [("agent/check/deregister/Disk", json!({})), ("catalog/deregister", by_catalog("Disk"))];
+    for (path, body) in of_disk.iter().chain(&of_configured).chain(&removals) {
+        assert_eq!(send("register", path, body), 403, "{path} {body}");
+    }
+    // The id of a check of the node is not that of a check of a service.
+    let taken = json!({"Name": "web", "Check": {"CheckID": "Disk", "TTL": "1m"}});
+    assert_eq!(send("register", "agent/service/register", &taken), 400);
+    for (path, body) in of_disk.iter().chain(&of_configured) {
+        assert_eq!(send("operate", path, body), 200, "{path} {body}");
+    }
+    for (path, body) in &removals {
+        assert_eq!(send("operate", "agent/check/register", &disk), 200);
+        assert_eq!(send("operate", path, body), 200, "{path} {body}");
+    }
+    // Checks of services need no more than before.
+    let web = json!({"Name": "web", "Check": {"TTL": "1m"}});
+    assert_eq!(send("register", "agent/service/register", &web), 200);
+    assert_eq!(send("register", "agent/check/fail/service:web", &json!({})), 200);
+    assert_eq!(send("register", "agent/check/deregister/service:web", &json!({})), 200);
 }
