@@ -10,6 +10,7 @@
 //! [`schedule`] decides, and this module runs the lookups.
 
 mod external;
+mod host;
 pub mod schedule;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

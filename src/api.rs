@@ -227,6 +227,34 @@ pub struct Member {
     pub muster: MemberState,
 }
 
+/// All nodes: `GET /v1/muster/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct Nodes {
+    /// Members of the cluster, as in `GET /v1/agent/members`.
+    pub members: Vec<Member>,
+    /// External nodes, by name.
+    pub external: Vec<ExternalNode>,
+}
+
+/// A host without an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExternalNode {
+    /// Name of the node, as registered.
+    pub name: String,
+    /// Address as registered: a host name, or the first address.
+    pub address: String,
+    /// Datacenter of the owner.
+    pub datacenter: String,
+    /// Node of the agent through which it is registered.
+    pub owner: String,
+    /// Worst status of its own checks: `passing`, `warning` or `critical`; `gone` if the owner is.
+    pub status: String,
+    /// Number of announced instances, healthy or not.
+    pub instances: usize,
+}
+
 /// `Muster` of [`Member`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Standing")]
@@ -282,6 +310,8 @@ pub struct Status {
     pub members: BTreeMap<String, usize>,
     /// Members whose view differs for longer than propagation takes, with the start time (RFC 3339).
     pub diverging: BTreeMap<String, String>,
+    /// Number of external nodes.
+    pub external_nodes: usize,
     /// External nodes that several agents, or an agent and a member, announce.
     pub conflicts: Vec<Conflict>,
     /// Number of rejected gossip packets since the start, by reason.

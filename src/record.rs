@@ -212,14 +212,20 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
     Ok(Some(record))
 }
 
-/// Length of an instance's value in octets. Definitions have to keep it within [`MAX_VALUE`].
+/// Room for the addresses of a host name and the reason of a failed lookup, in octets: 16 addresses of at most 42 octets in JSON, and
+/// a reason of 120 octets, each of which may be escaped.
+const FOLLOWED: usize = 1024;
+
+/// Maximum length of an instance's value in octets, whatever the addresses of its host name are. Definitions have to keep it within
+/// [`MAX_VALUE`].
 pub fn value_len(instance: &Instance) -> usize {
-    instance_value(instance).len()
+    instance_value(instance).len() + instance.host.as_ref().map_or(0, |_| FOLLOWED)
 }
 
-/// Length of an external node's value in octets. Registrations have to keep it within [`MAX_VALUE`].
+/// Maximum length of an external node's value in octets, whatever the addresses of its host name are. Registrations have to keep it
+/// within [`MAX_VALUE`].
 pub fn external_value_len(node: &ExternalNode) -> usize {
-    external_node::value(node).len()
+    external_node::value(node).len() + node.host.as_ref().map_or(0, |_| FOLLOWED)
 }
 
 /// Value of the keys that only exist or not.

@@ -84,6 +84,7 @@ const SHARED: &[&str] = &[
 /// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
 const CORE_WITHIN_ADAPTERS: &[&str] = &[
     "address_follower::external",
+    "address_follower::host",
     "address_follower::schedule",
     "cli::setup::error",
     "cli::setup::resolv_conf",

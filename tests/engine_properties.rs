@@ -29,9 +29,11 @@ use muster::{
         alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
+        external_node::ExternalNode,
         health::Status,
         name::{Label, Name},
         nearest::{MinHealthy, Nearest},
+        registered_name::RegisteredName,
         service::{Instance, InstanceKey, Protocol},
     },
 };
@@ -45,6 +47,9 @@ const DOMAINS: [&str; 2] = ["service.local.", "svc.example."];
 
 /// Datacenters and zones of nodes; an empty zone is none. The node that answers is in the first one.
 const PLACES: [(&str, &str); 4] = [("dc1", "z1"), ("dc1", "z2"), ("dc1", ""), ("dc2", "z1")];
+
+/// Names of external nodes: one of its own, one that is no label, and that of a member.
+const EXTERNAL: [&str; 3] = ["db1", "rack 1/db", "host-b"];
 
 // Generators.
 
@@ -82,10 +87,11 @@ prop_compose! {
         state in state(),
         nearest in prop::option::weighted(0.3, prop::sample::select(vec!["none", "zone", "datacenter"])),
         min_healthy in prop::option::weighted(0.2, prop::sample::select(vec!["1", "2", "34%", "50%", "100%"])),
+        external in prop::option::weighted(0.2, prop::sample::select(EXTERNAL.to_vec())),
     ) -> Announcement {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
         let instance = Instance {
-            external: None,
+            external: external.map(|name| Box::new(RegisteredName::parse(name).unwrap())),
             tag_override: false,
             key,
             addresses: addresses.into(),
@@ -111,15 +117,17 @@ fn view() -> impl Strategy<Value = View> {
     let freshness =
         prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown), 1 => Just(Freshness::Gone)];
     let place = prop::sample::select(PLACES.to_vec());
-    let node = (addresses(), prop::collection::vec(announcement(), 0..8), (freshness, place));
+    let external = prop::collection::btree_map(prop::sample::select(EXTERNAL.to_vec()), addresses(), 0..3);
+    let node = (addresses(), prop::collection::vec(announcement(), 0..8), (freshness, place, external));
     let views = prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3);
     // The node that answers is not gone.
-    let views = views.prop_filter("all nodes are gone", |nodes: &BTreeMap<_, (_, _, (Freshness, _))>| {
-        nodes.values().any(|(_, _, (freshness, _))| *freshness != Freshness::Gone)
+    let views = views.prop_filter("all nodes are gone", |nodes: &BTreeMap<_, (_, _, (Freshness, _, _))>| {
+        nodes.values().any(|(_, _, (freshness, _, _))| *freshness != Freshness::Gone)
     });
     views.prop_map(|nodes| {
-        type Generated = (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&'static str, &'static str)));
-        let one = |(name, (addresses, announcements, (freshness, place))): (&str, Generated)| {
+        type External = BTreeMap<&'static str, Vec<IpAddr>>;
+        type Generated = (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&'static str, &'static str), External));
+        let one = |(name, (addresses, announcements, (freshness, place, external))): (&str, Generated)| {
             let node = Node {
                 name: label(name),
                 addresses,
@@ -129,10 +137,12 @@ fn view() -> impl Strategy<Value = View> {
                 checks: None,
             };
             let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
-            (
-                label(name),
-                Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
-            )
+            let external = external.into_iter().map(|(name, addresses)| {
+                let name = RegisteredName::parse(name).unwrap();
+                (name.clone(), Arc::new(ExternalNode::new(name, addresses)))
+            });
+            let external = external.collect();
+            (label(name), Arc::new(NodeView { external, node: Arc::new(node), announcements, freshness }))
         };
         nodes.into_iter().map(one).collect()
     })
@@ -261,9 +271,10 @@ impl Member<'_> {
     }
 }
 
-fn distance(node: &Node) -> usize {
+fn distance(node: &Node, instance: &Instance) -> usize {
     let (datacenter, zone) = PLACES[0];
-    match &node.zone {
+    // An external node has the datacenter of its owner and no zone.
+    match node.zone.as_ref().filter(|_| instance.external.is_none()) {
         _ if node.datacenter.as_str() != datacenter => 2,
         Some(known) if known.as_str() == zone => 0,
         _ => 1,
@@ -319,6 +330,21 @@ fn by_freshness(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
     of(Freshness::Live).chain(of(Freshness::LastKnown)).chain(of(Freshness::Gone))
 }
 
+/// Returns the external nodes that are answered, each with its owner. A member takes precedence over an external node of its
+/// name, whatever its state.
+fn external_nodes(view: &View) -> BTreeMap<&str, (&ExternalNode, &Node)> {
+    let mut nodes = BTreeMap::new();
+    for (_, owner) in by_freshness(view).filter(|(_, owner)| owner.freshness != Freshness::Gone) {
+        for (name, node) in &owner.external {
+            let is_shown = name.dns_label().is_ok() && !view.keys().any(|member| member.as_str() == name.as_str());
+            if is_shown {
+                nodes.entry(name.as_str()).or_insert((&**node, &*owner.node));
+            }
+        }
+    }
+    nodes
+}
+
 /// Returns the text of Extended DNS Error 3 for the unreachable nodes of these instances.
 fn out_of_reach(members: &Members<'_>) -> Option<String> {
     let stale = members.iter().filter(|member| member.freshness == Freshness::LastKnown && member.is_answered());
@@ -352,7 +378,7 @@ impl Zone {
             }
             for announcement in node.announcements.values() {
                 let key = &announcement.instance.key;
-                let distance = distance(&node.node);
+                let distance = distance(&node.node, &announcement.instance);
                 let member = Member { announcement, node: name.as_str(), freshness: node.freshness, distance };
                 let known = services.entry(key.service.as_str()).or_default();
                 if known.contains_key(key.id.as_str()) {
@@ -361,6 +387,13 @@ impl Zone {
                     known.insert(key.id.as_str(), member);
                 }
             }
+        }
+        for (name, (node, owner)) in external_nodes(view) {
+            let name = format!("{name}.node.{domain}");
+            for address in &node.addresses {
+                zone.add(&name, if address.is_ipv4() { 1 } else { 28 }, TTL, address.to_string());
+            }
+            zone.add(&name, 16, TTL, format!("\"datacenter={}\"", owner.datacenter));
         }
         for (service, instances) in &services {
             zone.service(service, instances, shadowed.get(service).unwrap_or(&Vec::new()), domain);
@@ -667,6 +700,12 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
                     at.instances.insert(key.clone(), stale.clone());
                 }
             }
+        }
+    }
+    for (name, (node, _)) in external_nodes(view) {
+        for address in &node.addresses {
+            let name = || format!("{name}.node.{}", DOMAINS[0]);
+            names.entry(*address).or_default().node.get_or_insert_with(name);
         }
     }
     let one = |(address, at): (IpAddr, At)| {

@@ -160,6 +160,26 @@ fn reported_status_decides_about_answers() {
 }
 
 #[test]
+fn report_of_output_alone_wakes_no_blocking_query() {
+    let agent = Agent::start();
+    let report = |status: &str, output: &str| {
+        let mut body = db1();
+        (body["Checks"][1]["Status"], body["Checks"][1]["Output"]) = (json!(status), json!(output));
+        register(&agent, &body);
+    };
+    register(&agent, &db1());
+    let index = || get(&agent, "health/service/pg").index();
+    let before = index();
+    report("passing", "connected in 3 ms");
+    report("passing", "connected in 4 ms");
+    assert_eq!(index(), before);
+    assert_eq!(get(&agent, "health/node/db1").json()[1]["Output"], "connected");
+    report("warning", "connected in 900 ms");
+    assert_ne!(index(), before);
+    assert_eq!(get(&agent, "health/node/db1").json()[1]["Output"], "connected in 900 ms");
+}
+
+#[test]
 fn external_node_survives_the_restart_of_its_agent() {
     let mut agent = Agent::start();
     register(&agent, &db1());

@@ -7,6 +7,8 @@
 //! - `== gone NODE`: that node crashed.
 //! - `== service [on NODE]`: the text of a service file follows.
 //! - `== zone NAME`: the text of a zone file follows.
+//! - `== external NODE ADDRESS...`: an external node, owned by the first node.
+//! - `== service at NODE`: the text of a service file, whose instances are on that external node.
 //! - `== state SERVICE/ID critical|warning REASON`: the state of an instance; the default is passing.
 //! - `== domain NAME`: the discovery zone, instead of `service.local`.
 //! - `== alias NAME [consul]`: an alias domain, with the scheme of Consul.
@@ -37,8 +39,11 @@ use muster::{
         alias_domain::AliasDomain,
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
+        external_node::{ExternalNode, ExternalNodes},
         health::Status,
         name::{Label, Name},
+        registered_name::RegisteredName,
+        service::Instance,
     },
 };
 use support::{Ask, decode, extended_error, label, show};
@@ -104,6 +109,7 @@ fn replay(text: &str) -> String {
 struct World {
     nodes: Vec<Node>,
     freshness: BTreeMap<Label, Freshness>,
+    external: ExternalNodes,
     announcements: BTreeMap<Label, Announcements>,
     states: BTreeMap<String, InstanceState>,
     zones: Vec<Arc<muster::model::zone::ZoneFile>>,
@@ -122,6 +128,11 @@ impl World {
                 ["node", name, ref addresses @ ..] => {
                     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
                     world.nodes.push(node(name, addresses));
+                }
+                ["external", name, ref addresses @ ..] => {
+                    let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+                    let name = RegisteredName::parse(name).unwrap();
+                    world.external.insert(name.clone(), Arc::new(ExternalNode::new(name, addresses)));
                 }
                 ["out-of-reach", node] => drop(world.freshness.insert(label(node), Freshness::LastKnown)),
                 ["gone", node] => drop(world.freshness.insert(label(node), Freshness::Gone)),
@@ -148,21 +159,29 @@ impl World {
         for (head, body) in sections {
             let words: Vec<&str> = head.split_whitespace().collect();
             match words[..] {
-                ["service"] => world.service(&world.nodes[0].name.clone(), body),
-                ["service", "on", node] => world.service(&label(node), body),
+                ["service"] => world.service(&world.nodes[0].name.clone(), None, body),
+                ["service", "on", node] => world.service(&label(node), None, body),
+                ["service", "at", node] => {
+                    let external = world.external[&RegisteredName::parse(node).unwrap()].clone();
+                    world.service(&world.nodes[0].name.clone(), Some(&external), body);
+                }
                 _ => {}
             }
         }
         world
     }
 
-    fn service(&mut self, node: &Label, text: &str) {
-        let addresses = &self.nodes.iter().find(|known| known.name == *node).expect("a declared node").addresses;
+    fn service(&mut self, node: &Label, external: Option<&Arc<ExternalNode>>, text: &str) {
+        let known = self.nodes.iter().find(|known| known.name == *node).expect("a declared node");
+        let addresses = external.map_or(&*known.addresses, |external| &external.addresses);
         let defaults = Defaults { node, addresses, allow_exec: true };
         let file = service_file::parse(Path::new("golden.yaml"), text.as_bytes(), &defaults);
         let file = file.unwrap_or_else(|problems| panic!("{problems:#?}"));
         for entry in file.entries {
-            let instance = entry.definition.instance.clone();
+            let instance = Arc::new(Instance {
+                external: external.map(|external| Box::new(external.name.clone())),
+                ..Instance::clone(&entry.definition.instance)
+            });
             let state = match self.states.get(&instance.key.to_string()) {
                 _ if !entry.definition.enabled => InstanceState::Disabled,
                 Some(state) => state.clone(),
@@ -182,10 +201,8 @@ impl World {
                 let name = node.name.clone();
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
-                (
-                    name,
-                    Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
-                )
+                let external = if name == own.name { self.external.clone() } else { ExternalNodes::new() };
+                (name, Arc::new(NodeView { external, node: Arc::new(node), announcements, freshness }))
             })
             .collect();
         let domain = self.domain.unwrap_or_else(|| Name::parse("service.local").unwrap());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::schedule::Hosts;
+use super::host::Hosts;
 use crate::{
     model::{
         announcement::{Announcement, InstanceState},

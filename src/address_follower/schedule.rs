@@ -1,19 +1,17 @@
 //! Which host names are looked up when, and what follows for definitions and external nodes. Core: times are arguments.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use imbl::ordmap::DiffItem;
 
-use super::external;
+use super::{
+    external,
+    host::{Host, Hosts},
+};
 use crate::{
     model::{
         announcement::bounded,
-        followed_host::{FollowedHost, HostName, KnownHosts},
+        followed_host::{HostName, KnownHosts},
         list::List,
         service::{Definition, Definitions, Instance, instance_ref::InstanceRef},
     },
@@ -31,24 +29,6 @@ pub const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Outcome of a lookup: addresses in order and their TTL, or the reason for a failure.
 pub type Outcome = Result<(Vec<IpAddr>, Duration), String>;
-
-/// State of a host name.
-#[derive(Debug, Default)]
-pub(super) struct Host {
-    /// Instances with this host.
-    instances: BTreeSet<InstanceRef>,
-    /// True if an external node, or an instance on one, has this host.
-    is_external: bool,
-    pub(super) addresses: List<IpAddr>,
-    pub(super) problem: Option<Arc<str>>,
-    /// Number of lookups that failed since the last one that succeeded.
-    failures: u32,
-    /// Time of the next lookup; `None` while one runs.
-    due: Option<Duration>,
-}
-
-/// State of host names.
-pub(super) type Hosts = BTreeMap<HostName, Host>;
 
 /// Definitions and external nodes with the addresses of their host names.
 #[derive(Debug, Default)]
@@ -212,24 +192,6 @@ impl Schedule {
     }
 }
 
-impl Host {
-    /// Returns a host that is looked up at once, with its addresses from before a restart.
-    fn new(name: &HostName, former: &mut KnownHosts, now: Duration) -> Self {
-        Self { addresses: former.remove(name).unwrap_or_default(), due: Some(now), ..Self::default() }
-    }
-
-    /// Returns an instance with the addresses of this host, which is its own.
-    pub(super) fn resolve(&self, instance: &Instance) -> Instance {
-        let host = instance.host.as_ref().map(|host| self.followed(&host.name));
-        Instance { addresses: self.addresses.clone(), host, ..instance.clone() }
-    }
-
-    /// Returns the name of this host with the outcome of its last lookup.
-    pub(super) fn followed(&self, name: &HostName) -> Arc<FollowedHost> {
-        Arc::new(FollowedHost { name: name.clone(), problem: self.problem.clone() })
-    }
-}
-
 /// Returns the definition with the addresses of its host.
 fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> {
     let instance = Arc::new(host.resolve(&definition.instance));
@@ -240,6 +202,9 @@ fn with_addresses(definition: &Arc<Definition>, host: &Host) -> Arc<Definition> 
 mod tests {
     use super::*;
     use crate::model::{
+        announcement::{Announcement, HoldReason, InstanceState},
+        external_node::ExternalNode,
+        followed_host::FollowedHost,
         name::label,
         service::{InstanceKey, Pace},
     };
@@ -339,5 +304,73 @@ mod tests {
         schedule.define(definitions(&["b=db.example"]), seconds(0));
         assert_eq!(shown(&schedule), ["b 7"]);
         assert_eq!(schedule.next(), Some(seconds(0)));
+    }
+
+    /// External nodes by `NAME=HOST`, each with an instance; a `!` before it drains the instance.
+    fn external(entries: &[&str]) -> Announced {
+        let mut announced = Announced::default();
+        for text in entries {
+            let (is_drained, text) = text.strip_prefix('!').map_or((false, *text), |text| (true, text));
+            let (name, host) = text.split_once('=').unwrap();
+            let host = Some(Arc::new(FollowedHost::from(HostName::parse(host).unwrap())));
+            let node = ExternalNode { host: host.clone(), ..ExternalNode::new(label(name).into(), vec![]) };
+            announced.nodes.insert(node.name.clone(), Arc::new(node));
+            let key = InstanceKey { service: label("pg").into(), id: label(name) };
+            let state = match is_drained {
+                true => InstanceState::withheld(HoldReason::Draining, "disk"),
+                false => InstanceState::Passing,
+            };
+            let instance = Arc::new(Instance { host, ..Instance::new(key, vec![]) });
+            let (key, known) = Announcement::new(instance, state).into_entry();
+            announced.instances.insert(key, known);
+        }
+        announced
+    }
+
+    /// Addresses of node and instance and the state by name.
+    fn shown_external(schedule: &Schedule) -> Vec<String> {
+        let last = |addresses: &[IpAddr]| -> Vec<String> {
+            addresses.iter().map(|address| address.to_string().replace("10.0.0.", "")).collect()
+        };
+        let Announced { nodes, instances } = schedule.external();
+        let shown = nodes.values().zip(instances.values()).map(|(node, known)| {
+            let state = match &known.state {
+                InstanceState::Withheld(hold, reason) => format!("{}: {reason}", hold.as_str()),
+                state => format!("{state:?}"),
+            };
+            let (node_at, at) = (last(&node.addresses), last(&known.instance.addresses));
+            assert_eq!(node_at, at);
+            format!("{} {} {state}", node.name, at.join(","))
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn host_names_of_external_nodes_follow_lookups() {
+        let former = KnownHosts::from([(host("old.example"), addresses(&[9]).into())]);
+        let mut schedule = Schedule::new(former);
+        let nodes = external(&["a=db.example", "!b=db.example", "c=old.example"]);
+        schedule.define(definitions(&["x=db.example"]), seconds(0));
+        schedule.define_external(nodes.clone(), seconds(0));
+        let not_yet = "a  unresolved: db.example: not looked up yet";
+        assert_eq!(shown_external(&schedule), [not_yet, "b  draining: disk", "c 9 Passing"]);
+        assert_eq!(schedule.take_due(seconds(0), 9), [host("db.example"), host("old.example")]);
+        schedule.finish(&host("db.example"), Ok((addresses(&[7, 8]), seconds(60))), seconds(1));
+        assert_eq!(shown_external(&schedule), ["a 7,8 Passing", "b 7,8 draining: disk", "c 9 Passing"]);
+        assert_eq!(shown(&schedule), ["x 7,8"]);
+
+        // Values that have not changed are shared.
+        let before = schedule.external().clone();
+        schedule.define_external(nodes, seconds(2));
+        let now = schedule.external();
+        assert!(before.nodes.values().zip(now.nodes.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+        assert!(before.instances.values().zip(now.instances.values()).all(|(one, two)| Arc::ptr_eq(one, two)));
+
+        // A host name stays known as long as one of both has it.
+        schedule.define_external(external(&["c=old.example"]), seconds(3));
+        schedule.define(definitions(&[]), seconds(3));
+        assert_eq!(schedule.known().into_keys().collect::<Vec<_>>(), [host("old.example")]);
+        schedule.define_external(Announced::default(), seconds(4));
+        assert_eq!((schedule.known(), schedule.external()), (KnownHosts::new(), &Announced::default()));
     }
 }

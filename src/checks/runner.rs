@@ -1,13 +1,13 @@
 //! Runs one check: waits for the tick, probes, applies `rise` and `fall`, and reports changes of status.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::{sync::mpsc, time::Instant};
 use tracing::trace;
 
 use super::{error::ProbeError, ticks::Ticks};
 use crate::model::{
-    announcement::{MAX_REASON, cut},
+    announcement::{MAX_REASON, REASON_HOLD, cut},
     health::{Health, Status, Thresholds},
     maintenance::Scope,
     service::Check,
@@ -16,10 +16,6 @@ use crate::model::{
 /// Runs a probe: the prober, or a script in tests. Dropping the future ends all work.
 pub(super) type ProbeFn =
     Arc<dyn Fn(Arc<Check>) -> Pin<Box<dyn Future<Output = Result<(), ProbeError>> + Send>> + Send + Sync>;
-
-/// Minimum time between reports of a changed reason with an unchanged status. Otherwise a command that prints a new figure
-/// each time would cause gossip in the whole cluster.
-pub(super) const REASON_HOLD: Duration = Duration::from_secs(30);
 
 /// Report of a runner to the scheduler.
 #[derive(Debug)]
@@ -112,6 +108,8 @@ pub(super) async fn watch(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::checks::fixtures::tcp;
 

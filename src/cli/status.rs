@@ -58,6 +58,9 @@ fn report(agent: &AgentStatus, now: SystemTime) -> Table {
     }
     let counts = MEMBER_STATES.iter().filter_map(|&state| Some((status.members.get(state)?, state)));
     row("cluster", list(counts));
+    if status.external_nodes > 0 {
+        row("external", format!("{} nodes without an agent", status.external_nodes));
+    }
     if status.members.get("alive").is_some_and(|alive| *alive > 1) {
         let differ = |(node, from): (&String, &String)| format!("{node} for {}", since(from, now));
         let differing: Vec<String> = status.diverging.iter().map(differ).collect();

@@ -62,6 +62,8 @@ pub(super) enum Topic {
     All,
     /// Members of the cluster and their states.
     Members,
+    /// Members, external nodes and their instances.
+    AllNodes,
     /// This agent and the summary of its cluster.
     Agent,
     /// Inputs of an explanation: announcements, members and this agent. Other inputs of an explanation have no version,
@@ -81,7 +83,8 @@ impl Topic {
             Self::All => versions.all,
             Self::Members => snapshot.members_version,
             Self::Agent => snapshot.agent_version,
-            // Grows with each of the two versions.
+            // Grow with each of the two versions.
+            Self::AllNodes => versions.all.saturating_add(snapshot.members_version - snapshot.first_version),
             Self::Explain => versions.all.saturating_add(snapshot.agent_version - snapshot.first_version),
         };
         index.max(1)
@@ -137,6 +140,7 @@ impl Snapshot {
             || now.files != self.files
             || now.maintenance != self.maintenance
             || now.address_problem != self.address_problem
+            || now.catalog.external_count() != self.catalog.external_count()
             || now.catalog.conflicts() != self.catalog.conflicts();
         let members_version = self.members_version + u64::from(members);
         let agent_version = self.agent_version + u64::from(agent);

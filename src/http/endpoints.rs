@@ -21,7 +21,7 @@ use super::{
         metrics, mutations,
     },
     endpoint::{Answer, Body, Endpoint, rest},
-    muster::{events, explain, status},
+    muster::{events, explain, nodes, status},
     openapi,
     openapi_parameters::{
         CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
@@ -282,6 +282,9 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         )
         .query(&[WAIT, JSON])
         .json::<api::AgentStatus>(),
+        Endpoint::get("/v1/muster/nodes", Read, nodes::nodes, "List cluster members and external nodes")
+            .query(&[WAIT, JSON])
+            .json::<api::Nodes>(),
         Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Explain the answers to a name")
             .query(&[WAIT, EXPLAIN, JSON])
             .json::<Explained>(),
@@ -315,6 +318,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::watch("/v1/watch/health/state/{state}", health::state),
         Endpoint::watch("/v1/watch/internal/ui/services", catalog::ui_services),
         Endpoint::watch("/v1/watch/muster/status", status::status),
+        Endpoint::watch("/v1/watch/muster/nodes", nodes::nodes),
         Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
         // Gossip keys.
         Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "List the ids of gossip keys")

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     announcement::{Announcements, HealthReport, HoldReason, InstanceState},
-    catalog::{Catalog, CatalogEntry, Freshness},
+    catalog::{Catalog, CatalogEntry, EXTERNAL_STATUSES, Freshness},
     member::{Cause, Membership, Reach},
     nearest::{Nearest, Place, Policy},
     service::{Check, Definitions},
@@ -114,6 +114,7 @@ impl Snapshot<'_> {
         }];
         families.extend(self.catalog());
         families.extend(self.members());
+        families.push(self.external_nodes());
         families.push(self.checks());
         families.push(Family::gauge(
             "muster_dns_connections",
@@ -205,6 +206,19 @@ impl Snapshot<'_> {
                 self.rejected.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
             ),
         ]
+    }
+
+    fn external_nodes(&self) -> Family {
+        let mut counts = BTreeMap::<&str, u64>::new();
+        for claim in self.catalog.external_nodes() {
+            *counts.entry(claim.status()).or_default() += 1;
+        }
+        let counts = EXTERNAL_STATUSES.map(|word| ([("status", word)], counts.get(word).copied().unwrap_or_default()));
+        Family::gauges(
+            "muster_external_nodes",
+            "Number of external nodes, by the worst status of their own checks",
+            counts,
+        )
     }
 
     /// Returns the checks of this node. Definitions that are not announced yet are not counted.

@@ -2,7 +2,7 @@
 //!
 //! The catalog of the announcing node is built from the same values: local services have no path of their own.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
 
@@ -17,6 +17,10 @@ use crate::printable::blanked;
 
 /// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.
 pub const MAX_REASON: usize = 120;
+
+/// Minimum time between announcements of a changed reason with an unchanged status. Otherwise a check that prints a new figure
+/// each time would cause gossip in the whole cluster.
+pub const REASON_HOLD: Duration = Duration::from_secs(30);
 
 /// One instance and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ mod view_diff;
 
 use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-pub use self::external::Claim;
+pub use self::external::{Claim, EXTERNAL_STATUSES};
 use self::{
     external::External,
     view_diff::{Change, Known, ViewDiff},
@@ -359,6 +359,11 @@ impl Catalog {
     /// Iterates over all external nodes, by name, those of owners that are gone included.
     pub fn external_nodes(&self) -> impl Iterator<Item = &Claim> {
         self.external.all().filter(|(name, _)| !self.has_member(name)).filter_map(|(_, claims)| claims.first())
+    }
+
+    /// Returns the number of names of external nodes, those of members included.
+    pub fn external_count(&self) -> usize {
+        self.external.len()
     }
 
     /// Returns the claims of an external node: several in a conflict. The first one counts unless a member has the name.

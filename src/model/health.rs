@@ -21,7 +21,7 @@ impl Status {
     }
 
     /// Returns the status in one word, for files, logs and messages.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Passing => "passing",
             Self::Warning => "warning",

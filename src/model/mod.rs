@@ -6,7 +6,7 @@
 //! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
-//! | [`followed_host`] | host names whose addresses are those of an instance |
+//! | [`followed_host`] | host names whose addresses are those of an instance or an external node |
 //! | [`announcement`] | what a node publishes: itself, its instances and their state |
 //! | [`external_node`] | hosts without an agent |
 //! | [`catalog`] | the announcements of all nodes by service, updated by the difference between two views |
@@ -33,6 +33,7 @@ pub mod dns_limits;
 pub mod event;
 pub mod external_node;
 pub mod flap_damping;
+mod folded_text;
 pub mod followed_host;
 pub mod health;
 pub mod host_addresses;

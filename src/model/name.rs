@@ -4,14 +4,12 @@
 //! and needs no check later. Both types fold to lower case (RFC 4343: names compare without case); replies keep the letter
 //! case of a query because they echo it.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    hash::{Hash, Hasher},
-};
+use std::{borrow::Borrow, fmt};
 
 use smol_str::SmolStr;
 use thiserror::Error;
+
+use super::folded_text::folded_text;
 
 /// Maximum length of a label in octets (RFC 1035 §2.3.4).
 pub const MAX_LABEL: usize = 63;
@@ -24,6 +22,8 @@ pub const MAX_NAME: usize = 255;
 /// longer labels share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(SmolStr);
+
+folded_text!(Label);
 
 /// Invalid [`Label`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -57,50 +57,13 @@ impl Label {
         if text.starts_with('-') || text.ends_with('-') {
             return Err(LabelError::EdgeHyphen);
         }
-        // Most labels are in lower case already, and a large cluster has hundreds of thousands of them.
-        let folded = text.bytes().any(|b| b.is_ascii_uppercase()).then(|| text.to_ascii_lowercase());
-        Ok(Self(folded.as_deref().unwrap_or(text).into()))
-    }
-
-    /// Returns the label in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the octets of the label in lower case, without a length octet.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        Ok(Self::folded(text))
     }
 }
 
 impl From<Label> for SmolStr {
     fn from(label: Label) -> Self {
         label.0
-    }
-}
-
-impl Hash for Label {
-    // Equal to the hash of `[u8]`, so that a table of labels is searched with octets of a packet: see `Borrow`.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
-    }
-}
-
-impl Borrow<[u8]> for Label {
-    fn borrow(&self) -> &[u8] {
-        self.as_bytes()
-    }
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }
 

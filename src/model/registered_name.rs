@@ -4,16 +4,13 @@
 //! [`RegisteredName`] is any of them. [`RegisteredName::dns_label`] returns the label of its DNS name, or the reason why it
 //! has none.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    hash::{Hash, Hasher},
-};
-
 use smol_str::SmolStr;
 use thiserror::Error;
 
-use super::name::{Label, MAX_LABEL};
+use super::{
+    folded_text::folded_text,
+    name::{Label, MAX_LABEL},
+};
 
 /// Label of node names (`NODE.node.Z`), reserved: a service of this name has no DNS name.
 pub const RESERVED_SERVICE: &str = "node";
@@ -27,6 +24,8 @@ pub const MAX_REGISTERED_NAME: usize = 255;
 /// cheap, as for [`Label`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RegisteredName(SmolStr);
+
+folded_text!(RegisteredName);
 
 /// Invalid [`RegisteredName`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -74,18 +73,7 @@ impl RegisteredName {
         if let Some(control) = text.chars().find(|c| c.is_control()) {
             return Err(RegisteredNameError::Control(control));
         }
-        let folded = text.bytes().any(|b| b.is_ascii_uppercase()).then(|| text.to_ascii_lowercase());
-        Ok(Self(folded.as_deref().unwrap_or(text).into()))
-    }
-
-    /// Returns the name in ASCII lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns the octets of the name in ASCII lower case.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        Ok(Self::folded(text))
     }
 
     /// Returns the label of the DNS name of a service of this name.
@@ -115,31 +103,6 @@ impl RegisteredName {
 impl From<Label> for RegisteredName {
     fn from(label: Label) -> Self {
         Self(label.into())
-    }
-}
-
-impl Hash for RegisteredName {
-    // Equal to the hash of `[u8]`, so that a table of names is searched with octets of a packet: see `Borrow`.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
-    }
-}
-
-impl Borrow<[u8]> for RegisteredName {
-    fn borrow(&self) -> &[u8] {
-        self.as_bytes()
-    }
-}
-
-impl fmt::Display for RegisteredName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RegisteredName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
     }
 }
 

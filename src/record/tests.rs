@@ -498,3 +498,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn values_have_room_for_any_outcome_of_a_lookup() {
+    let unresolved = FollowedHost::from(HostName::parse("db1.example").unwrap());
+    let resolved = FollowedHost {
+        problem: Some("\"".repeat(crate::model::announcement::MAX_REASON).into()),
+        ..unresolved.clone()
+    };
+    let longest = |at: u8| -> IpAddr { format!("abcd:abcd:abcd:abcd:abcd:abcd:abcd:ab{at:02x}").parse().unwrap() };
+    let addresses: Vec<IpAddr> = (0x10..0x10 + MAX_ADDRESSES as u8).map(longest).collect();
+    let instance = |addresses: &[IpAddr], host: &FollowedHost| Instance {
+        addresses: addresses.to_vec().into(),
+        host: Some(Arc::new(host.clone())),
+        ..plain()
+    };
+    let node = |addresses: &[IpAddr], host: &FollowedHost| ExternalNode {
+        host: Some(Arc::new(host.clone())),
+        ..ExternalNode::new(name("db1"), addresses.to_vec())
+    };
+    let len = |record: Record| record.encode().1.len();
+    let registered = value_len(&instance(&[], &unresolved));
+    assert!(len(Record::Instance(Arc::new(instance(&addresses, &resolved)))) <= registered);
+    let registered = external_value_len(&node(&[], &unresolved));
+    assert!(len(Record::External(Arc::new(node(&addresses, &resolved)))) <= registered);
+}

@@ -3,6 +3,8 @@
 //! Core: applies a registration or refuses it, with the semantics of Consul's catalog. The status of an instance is the worst one of
 //! its checks and of the checks of its node, as clients reported them: nothing is probed.
 
+mod check;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -12,13 +14,14 @@ use serde_json::{Map, Value, json};
 use smol_str::SmolStr;
 use uuid::Uuid;
 
+use self::check::Check;
 use super::{
     error::RegistryError,
     registration::{CatalogDeregistration, CatalogRegistration, Host, NodeFields, Part, Registration, ReportedCheck},
 };
 use crate::{
     model::{
-        announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
+        announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         external_node::{ExternalNode, ExternalNodes, MAX_EXTERNAL_INSTANCES, MAX_EXTERNAL_NODES},
         health::{Status, add_up},
         id_label::{external_label_of, label_of},
@@ -53,13 +56,6 @@ struct Service {
     body: Value,
     instance: Arc<Instance>,
     /// Time of the registration: seconds since 1970.
-    since: u64,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Check {
-    reported: ReportedCheck,
-    /// Time of the last change of status: seconds since 1970.
     since: u64,
 }
 
@@ -202,6 +198,12 @@ impl External {
         announced
     }
 
+    /// Announces outputs that are due at `now` (seconds since 1970); reports whether there were any.
+    pub fn release_outputs(&mut self, now: u64) -> bool {
+        let checks = self.0.values_mut().flat_map(|node| node.checks.values_mut());
+        checks.map(|check| check.release_output(now)).filter(|is_released| *is_released).count() > 0
+    }
+
     /// Returns the nodes as JSON, for the stored state.
     pub fn to_values(&self) -> Vec<Value> {
         self.0.iter().map(|(name, known)| known.to_value(name)).collect()
@@ -280,9 +282,8 @@ impl Registered {
                 reported.id
             )));
         }
-        let known = self.checks.get(&reported.id).filter(|known| known.reported.status == reported.status);
-        let since = known.map_or(now, |known| known.since);
-        self.checks.insert(reported.id.clone(), Check { reported: reported.clone(), since });
+        let check = Check::new(reported.clone(), self.checks.get(&reported.id), now);
+        self.checks.insert(reported.id.clone(), check);
         Ok(())
     }
 
@@ -324,7 +325,7 @@ impl Registered {
             host,
             tagged,
             meta,
-            checks: self.checks_of(None).map(report).collect(),
+            checks: self.checks_of(None).map(Check::report).collect(),
             definitions: definitions.filter(|(_, definition)| !definition.is_empty()).collect(),
         }
     }
@@ -339,9 +340,9 @@ impl Registered {
         let own: Vec<&Check> = self.checks_of(Some(id)).collect();
         let of_node: Vec<(&Check, String)> = self
             .checks_of(None)
-            .map(|check| (check, format!("check {} of node {name}: {}", shown_name(check), check.reported.output)))
+            .map(|check| (check, format!("check {} of node {name}: {}", check.shown_name(), check.output())))
             .collect();
-        let statuses = own.iter().map(|check| (check.reported.status, check.reported.output.as_str()));
+        let statuses = own.iter().map(|check| (check.reported.status, check.output()));
         let statuses = statuses.chain(of_node.iter().map(|(check, text)| (check.reported.status, text.as_str())));
         let (status, reason) = add_up(statuses);
         let all = || own.iter().copied().chain(of_node.iter().map(|(check, _)| *check));
@@ -359,7 +360,7 @@ impl Registered {
             state = InstanceState::withheld(kind, &hold.reason);
             since = since.max(hold.since);
         }
-        let report = HealthReport { since, checks: own.into_iter().map(report).collect() };
+        let report = HealthReport { since, checks: own.into_iter().map(Check::report).collect() };
         Announcement { instance: service.instance.clone(), state, report: Some(Arc::new(report)) }
     }
 
@@ -367,17 +368,6 @@ impl Registered {
         let with_since = |mut value: Value, since: u64| {
             value["Since"] = since.into();
             value
-        };
-        let check = |check: &Check| {
-            let ReportedCheck { id, name, status, output, service, notes, definition } = &check.reported;
-            let mut value = json!({
-                "CheckID": id.as_str(), "Name": name.as_str(), "Status": status.as_str(), "Output": output,
-                "ServiceID": service.as_deref(), "Notes": notes.as_str(),
-            });
-            if let Ok(definition) = serde_json::from_str(definition) {
-                value["Definition"] = definition;
-            }
-            with_since(value, check.since)
         };
         let NodeFields { letter_case, id, addresses, tagged, meta } = &self.fields;
         json!({
@@ -387,23 +377,8 @@ impl Registered {
             "TaggedAddresses": tagged,
             "NodeMeta": meta,
             "Services": self.services.values().map(|known| with_since(known.body.clone(), known.since)).collect::<Vec<_>>(),
-            "Checks": self.checks.values().map(check).collect::<Vec<_>>(),
+            "Checks": self.checks.values().map(|check| with_since(check.to_value(), check.since)).collect::<Vec<_>>(),
         })
-    }
-}
-
-fn shown_name(check: &Check) -> &str {
-    if check.reported.name.is_empty() { &check.reported.id } else { &check.reported.name }
-}
-
-fn report(check: &Check) -> CheckReport {
-    CheckReport {
-        id: check.reported.id.clone(),
-        name: check.reported.name.clone(),
-        notes: check.reported.notes.clone(),
-        status: check.reported.status,
-        output: check.reported.output.as_str().into(),
-        since: check.since,
     }
 }
 

@@ -286,6 +286,11 @@ impl State {
         &self.external
     }
 
+    /// Announces outputs of checks of external nodes that are due at `now` (Unix seconds); reports whether there were any.
+    pub fn release_outputs(&mut self, now: u64) -> bool {
+        self.external.release_outputs(now)
+    }
+
     /// Returns what is announced of the external nodes, as part of which `before` was announced.
     pub fn announced(&self, before: &Announced) -> Announced {
         self.external.announced(&self.maintenance, before)

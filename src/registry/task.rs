@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Interval of checks for services that are critical for too long and for expired TTLs.
+/// Interval of checks for services that are critical for too long, for expired TTLs and for held outputs of external nodes.
 /// `DeregisterCriticalServiceAfter` is in minutes.
 const REAP_INTERVAL: Duration = Duration::from_secs(10);
 /// Reason of the hold on the instances of an agent that drains before it stops.
@@ -152,6 +152,9 @@ impl Task {
                     }
                     if self.unsaved {
                         self.save();
+                    }
+                    if self.state.release_outputs(unix_seconds()) {
+                        self.publish_maintenance();
                     }
                 }
                 () = sleep(time_until(end)), if end.is_some() => {

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use crate::{
     scene::{FAILING, SERVICES, agent, agent_at, assert_clean, row_has, url},
-    support::{agent::Agent, browser::Browser, http::get},
+    support::{
+        agent::Agent,
+        browser::Browser,
+        http::{get, put},
+    },
 };
 
 /// An instance of `web` as the API explains it.
@@ -56,6 +60,13 @@ fn lists_and_explanations_follow_changes_without_a_reload() {
     browser.wait("document.querySelector('.summary')?.innerText.includes('NXDOMAIN')");
     browser.open(&url(&agent, "#/nodes"));
     browser.wait("document.querySelector('tbody')?.innerText.includes('host-a')");
+    let check = json!({"CheckID": "ping", "Status": "critical", "Output": "lost"});
+    put(&agent, "catalog/register", &json!({"Node": "rack 1/db", "Address": "10.9.0.1", "Check": check}));
+    let row = "[...document.querySelectorAll('tbody tr')].find((row) => row.innerText.includes('rack 1/db'))";
+    browser.wait(&format!("{row}?.innerText.includes('external, through host-a')"));
+    browser.wait(&format!("{row}.innerText.includes('critical') && {row}.innerText.includes('10.9.0.1')"));
+    browser.run(&format!("{row}.querySelector('a.row').click()"), &json!([]));
+    browser.wait("document.querySelector('.notes')?.innerText.includes('Check ping of the node is critical: lost')");
     browser.open(&url(&agent, "#/nodes/host-a"));
     browser.wait("document.querySelectorAll('tbody').length === 4");
     browser.open(&url(&agent, "#/agent"));

@@ -71,9 +71,10 @@ fn overview_counts_services_by_health_and_nodes() {
     browser.wait(&overview_is("1 node"));
     // The line counts unreachable nodes.
     let line = "return import(new URL('overview.js', document.baseURI)).then(({ nodesOverview }) => \
-                nodesOverview({ alive: 9, gone: 1, held: 1, suspect: 1, left: 2 }, 3).flat()
+                nodesOverview({ alive: 9, gone: 1, held: 1, suspect: 1, left: 2 }, 3, [{ Status: 'passing' }, { Status: 'gone' }]).flat()
                   .map((part) => part.textContent ?? part).join('').replace(/[✓!✕–]/g, ''))";
-    let expected = "12 nodes, 2 unreachable · 1 suspect · 3 with a different view · 2 left";
+    let expected =
+        "12 nodes, 2 unreachable · 1 suspect · 3 with a different view · 2 left · 2 external nodes · 1 of them failing";
     assert_eq!(browser.run(line, &json!([])), json!(expected));
     assert_clean(&browser, &agent);
 }

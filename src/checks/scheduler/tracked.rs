@@ -9,11 +9,11 @@ use tracing::{debug, info};
 
 use super::{Clock, NO_RESULT, TICK};
 use crate::{
-    checks::{alias, runner::REASON_HOLD},
+    checks::alias,
     clock::unix_seconds,
     metrics::{Checks, Kind},
     model::{
-        announcement::{CheckReport, HealthReport, HoldReason, InstanceState, bounded},
+        announcement::{CheckReport, HealthReport, HoldReason, InstanceState, REASON_HOLD, bounded},
         check_results::{CheckResult, Fingerprint, InstanceResults, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},

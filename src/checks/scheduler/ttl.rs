@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Scheduler {
-    /// Applies the report of a TTL check. A report that changes only the text is published [`REASON_HOLD`](crate::checks::runner::REASON_HOLD) after the last one.
+    /// Applies the report of a TTL check. A report that changes only the text is published [`REASON_HOLD`](crate::model::announcement::REASON_HOLD) after the last one.
     pub(super) fn apply_ttl_report(&mut self, report: TtlReport) {
         let (now, metrics) = (Instant::now(), self.metrics.clone());
         let TtlReport { scope, check: id, status, output } = report;

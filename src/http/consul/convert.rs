@@ -289,7 +289,7 @@ pub(crate) fn tagged_addresses(address: &str, addresses: &[IpAddr]) -> Texts {
 }
 
 /// Returns the address as registered: the host name, or the first address.
-fn shown_address(host: Option<&FollowedHost>, addresses: &[IpAddr]) -> String {
+pub(crate) fn shown_address(host: Option<&FollowedHost>, addresses: &[IpAddr]) -> String {
     host.map_or_else(|| first(addresses), |host| host.name.to_string())
 }
 

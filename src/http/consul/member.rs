@@ -18,7 +18,7 @@ const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
 const DELEGATE: (u8, u8, u8) = (2, 5, 4);
 
 /// Converts a member as in Consul's LAN pool.
-pub(super) fn member(agent: &Agent, member: &Member) -> api::Member {
+pub(crate) fn member(agent: &Agent, member: &Member) -> api::Member {
     let (datacenter, version) = (member.datacenter.as_ref().map(ToString::to_string), member.version.clone());
     let mut tags =
         BTreeMap::from([("role".to_owned(), "node".to_owned()), ("id".to_owned(), node_id(&member.id.name))]);

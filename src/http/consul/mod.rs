@@ -14,7 +14,7 @@ pub(super) mod coordinate;
 pub(super) mod event;
 pub(super) mod health;
 pub(super) mod keyring;
-mod member;
+pub(super) mod member;
 pub(super) mod mesh;
 pub(super) mod metrics;
 pub(super) mod mutations;

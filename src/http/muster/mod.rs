@@ -2,6 +2,7 @@
 
 pub(super) mod events;
 pub mod explain;
+pub(super) mod nodes;
 pub(super) mod sse;
 pub(super) mod status;
 pub(super) mod watch;

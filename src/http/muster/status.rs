@@ -63,6 +63,7 @@ fn state(agent: &Agent, snapshot: &Snapshot) -> api::Status {
             .iter()
             .filter_map(|member| Some((member.id.name.to_string(), rfc3339(member.differs?))))
             .collect(),
+        external_nodes: snapshot.catalog.external_count(),
         conflicts: snapshot.catalog.conflicts().iter().map(|name| conflict(&snapshot.catalog, name)).collect(),
         rejected: membership.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         files: snapshot.files.iter().map(|(path, report)| folder(path, report)).collect(),

@@ -76,7 +76,7 @@ export function explain(main, part, name) {
     recent.hidden = all.length === 0;
   }
 
-  const path = part === "nodes" ? `${name}.node` : name;
+  const path = part === "nodes" && isLabel(name) ? `${name}.node` : name;
   const stop = follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
     const previous = latest;
     latest = explained;
@@ -97,9 +97,17 @@ export function explain(main, part, name) {
   };
 }
 
+/** Whether a node has a DNS name. An external node may have any name. */
+function isLabel(name) {
+  return /^[\w-]+$/.test(name);
+}
+
 /** The query for the events of a service or a node. Other names have no events. */
 function eventFilter({ Name: name, Kind: kind, Instances: [first] = [] }) {
-  if (kind === "node") return `node=${encodeURIComponent(first?.Node ?? name.replace(/\.node$/, ""))}`;
+  if (kind === "node") {
+    const node = first?.Node ?? name.replace(/\.node$/, "");
+    return isLabel(node) ? `node=${encodeURIComponent(node)}` : null;
+  }
   if (kind === "service" || kind === "instance") return first ? `service=${encodeURIComponent(first.Service)}` : null;
   return null;
 }

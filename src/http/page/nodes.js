@@ -1,10 +1,10 @@
-// The list of the cluster's nodes, as the agent sees them.
+// The list of the cluster's nodes and of external nodes, as the agent sees them.
 
 import { announce } from "./announce.js";
 import { follow } from "./api.js";
 import { cell, el, rowHead, show, table } from "./dom.js";
 import { filterBar } from "./filter.js";
-import { endpoint, hrefOf, isProblem, mark, severity, since, toneOfNode } from "./format.js";
+import { endpoint, hrefOf, isProblem, mark, severity, since, toneOfCheck, toneOfNode } from "./format.js";
 import { Order } from "./order.js";
 import { nodesOverview } from "./overview.js";
 import { Rows } from "./rows.js";
@@ -19,12 +19,12 @@ export function nodes(main, query, onFilter, onReady) {
   const body = el("tbody", { role: "rowgroup" });
   const list = table("Nodes", "members", COLUMNS);
   list.append(body);
-  const rows = new Rows(body, (member) => member.Name, row);
+  const rows = new Rows(body, keyOf, (node) => (node.Muster ? row(node) : externalRow(node)));
   const filter = filterBar(main, query, {
     rows,
     noun: "node",
     empty: "",
-    isProblem: (member) => isProblem(tone(member)),
+    isProblem: (node) => isProblem(tone(node)),
     text: searched,
     onFilter,
   });
@@ -32,8 +32,8 @@ export function nodes(main, query, onFilter, onReady) {
   let all = null;
 
   const order = new Order(
-    (member) => member.Name,
-    (member) => severity(tone(member)),
+    keyOf,
+    (node) => severity(tone(node)),
     () => draw(),
   );
 
@@ -43,15 +43,15 @@ export function nodes(main, query, onFilter, onReady) {
     return changed;
   }
 
-  const stop = follow("watch/agent/members", (members) => {
+  const stop = follow("watch/muster/nodes", ({ Members: members, External: external }) => {
     const isFirst = all === null;
-    all = members;
-    const moved = draw().filter(({ item, before }) => item.Muster.Reach !== before.Muster.Reach);
-    announce(moved.map(({ item }) => `${item.Name} is ${item.Muster.Reach}`));
+    all = [...members, ...external];
+    const moved = draw().filter(({ item, before }) => state(item) !== state(before));
+    announce(moved.map(({ item }) => `${item.Name} is ${state(item)}`));
     const reaches = {};
-    for (const { Muster: muster } of all) reaches[muster.Reach] = (reaches[muster.Reach] ?? 0) + 1;
-    const diverging = all.filter(({ Muster: muster }) => muster.ViewDiffersSince).length;
-    show(overview, nodesOverview(reaches, diverging));
+    for (const { Muster: muster } of members) reaches[muster.Reach] = (reaches[muster.Reach] ?? 0) + 1;
+    const diverging = members.filter(({ Muster: muster }) => muster.ViewDiffersSince).length;
+    show(overview, nodesOverview(reaches, diverging, external));
     if (isFirst) onReady();
   });
   return () => {
@@ -60,12 +60,25 @@ export function nodes(main, query, onFilter, onReady) {
   };
 }
 
-function tone({ Muster: muster }) {
+/** Members and external nodes have names of their own: a member takes precedence. */
+function keyOf({ Name: name }) {
+  return name;
+}
+
+/** The reachability of a member, or the status of an external node. */
+function state({ Muster: muster, Status: status }) {
+  return muster?.Reach ?? status;
+}
+
+function tone({ Muster: muster, Status: status }) {
+  if (!muster) return toneOfCheck(status);
   const tone = toneOfNode(muster.Reach);
   return muster.ViewDiffersSince && !isProblem(tone) ? "warning" : tone;
 }
 
-function searched({ Name: name, Addr: address, Muster: muster }) {
+function searched(node) {
+  const { Name: name, Addr: address, Muster: muster } = node;
+  if (!muster) return [name, node.Address, node.Status, node.Datacenter, "external", node.Owner].join("\n");
   return [name, address, muster.Reach, muster.Datacenter, muster.Zone ?? "", muster.Version].join("\n");
 }
 
@@ -88,5 +101,21 @@ function row({ Name: name, Addr: address, Port: port, Muster: muster }) {
       differs && [mark("warning", "differs"), " for ", since(differs), " "],
       view && el("code", { title: view }, view.slice(0, DIGITS)),
     ),
+  );
+}
+
+function externalRow({ Name: name, Address: address, Status: status, Instances: instances, Datacenter: site, Owner: owner }) {
+  const through = el("span", { class: "detail" }, " external, through ", el("a", { href: hrefOf("nodes", owner) }, owner));
+  return el(
+    "tr",
+    { role: "row" },
+    cell("state", "Reach", mark(toneOfCheck(status), status)),
+    rowHead(name, hrefOf("nodes", name), through),
+    cell("since", "Since"),
+    cell("number", "Instances", String(instances)),
+    cell("address", "Address", address),
+    cell("site", "Datacenter", site),
+    cell("version", "Version"),
+    cell("view", "View"),
   );
 }

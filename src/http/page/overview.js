@@ -1,7 +1,7 @@
 // The summary line above a list: numbers of healthy and unhealthy items.
 
 import { el } from "./dom.js";
-import { count, health, mark, severity, toneOfInstance } from "./format.js";
+import { count, health, isProblem, mark, severity, toneOfCheck, toneOfInstance } from "./format.js";
 
 /** The line for all services and, once the agent's own state is known, the nodes. */
 export function servicesOverview(summaries, members) {
@@ -18,14 +18,20 @@ export function servicesOverview(summaries, members) {
   return separated(parts);
 }
 
-/** The line for all nodes. `members` counts them by reachability; `diverging` of them have another view of the cluster. */
-export function nodesOverview(members, diverging) {
+/**
+ * The line for all nodes. `members` counts them by reachability; `diverging` of them have another view of the cluster.
+ * `external` lists external nodes.
+ */
+export function nodesOverview(members, diverging, external) {
+  const failing = external.filter(({ Status: status }) => isProblem(toneOfCheck(status))).length;
   const parts = [
     el("span", {}, nodes(members), unreachable(members)),
     members.restarting > 0 && mark("warning", `${members.restarting} restarting`),
     members.suspect > 0 && mark("warning", `${members.suspect} suspect`),
     diverging > 0 && mark("warning", `${diverging} with a different view`),
     members.left > 0 && mark("neutral", `${members.left} left`),
+    external.length > 0 && el("span", {}, count(external.length, "external node")),
+    failing > 0 && mark("warning", `${failing} of them failing`),
   ];
   return separated(parts);
 }

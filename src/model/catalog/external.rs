@@ -9,10 +9,17 @@ use std::{cmp::Ordering, sync::Arc};
 use super::{Freshness, View};
 use crate::model::{
     external_node::ExternalNode,
+    health::Status,
     name::Label,
     registered_name::RegisteredName,
     service::{Instance, InstanceKey},
 };
+
+/// Status of an external node whose owner is gone.
+const GONE: &str = "gone";
+/// All values of [`Claim::status`].
+pub const EXTERNAL_STATUSES: [&str; 4] =
+    [Status::Passing.as_str(), Status::Warning.as_str(), Status::Critical.as_str(), GONE];
 
 /// An external node with the agent that announces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +30,14 @@ pub struct Claim {
     pub node: Arc<ExternalNode>,
     /// Freshness of the announcement.
     pub freshness: Freshness,
+}
+
+impl Claim {
+    /// Worst status of the checks of the node as a whole in one word; `gone` if the owner is.
+    pub fn status(&self) -> &'static str {
+        let worst = self.node.checks.iter().map(|check| check.status).max().unwrap_or(Status::Passing);
+        if self.freshness == Freshness::Gone { GONE } else { worst.as_str() }
+    }
 }
 
 /// External nodes with their instances. Clones share structure.
@@ -105,6 +120,11 @@ impl External {
     /// Returns the claims of a name; the first one counts unless a member has the name.
     pub(super) fn claims(&self, name: &RegisteredName) -> &[Claim] {
         self.claims.get(name).map_or(&[], |claims| claims)
+    }
+
+    /// Returns the number of names.
+    pub(super) fn len(&self) -> usize {
+        self.claims.len()
     }
 
     /// Iterates over all names with their claims, sorted.

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    model::{name::label, registered_name::name, service::Definitions},
+    model::{
+        announcement::CheckReport, followed_host::FollowedHost, name::label, registered_name::name,
+        service::Definitions,
+    },
     registry::state::{Change, State, Target},
 };
 
@@ -53,7 +56,8 @@ fn shown(state: &State) -> String {
         let on = instance.external.as_ref().map(ToString::to_string).unwrap_or_default();
         let port = instance.port.unwrap_or(0);
         let report = known.report.as_ref().map_or_else(String::new, |report| checks(&report.checks));
-        format!("{} on {on} at {}:{port} {state}{report}", instance.key, instance.addresses[0])
+        let address = instance.addresses.first().map(ToString::to_string).unwrap_or_default();
+        format!("{} on {on} at {address}:{port} {state}{report}", instance.key)
     });
     nodes.chain(instances).collect::<Vec<_>>().join("; ")
 }
@@ -168,7 +172,8 @@ fn deregistrations_have_the_semantics_of_consul() {
 #[test]
 fn invalid_registrations_are_refused_and_change_nothing() {
     let id = "11111111-2222-3333-4444-555555555555";
-    let long: Vec<Value> = (0..32).map(|at| json!({"CheckID": at.to_string(), "Notes": "x".repeat(300)})).collect();
+    let long: Vec<Value> =
+        (0..32).map(|at| json!({"CheckID": at.to_string(), "Definition": {"TCP": "x".repeat(300)}})).collect();
     let many: Vec<Value> = (0..33).map(|at| json!({"CheckID": at.to_string()})).collect();
     let cases = [
         (json!({"Address": "10.9.0.1"}), "Node is missing"),
@@ -176,10 +181,10 @@ fn invalid_registrations_are_refused_and_change_nothing() {
         (json!({"Node": "x"}), "Address is missing: it is the node's address, unless SkipNodeUpdate is true"),
         (json!({"Node": "x", "SkipNodeUpdate": true}), "Node x is not registered: a new node needs an Address"),
         (json!({"Node": "x", "Address": "0.0.0.0"}), "Address must be the IP address of a host"),
-        (json!({"Node": "x", "Address": "db1.example"}), "Address must be an IP address, got"),
+        (json!({"Node": "x", "Address": "10.9.0.300"}), "Address must be an IP address or a host name, got"),
         (
-            json!({"Node": "x", "Address": "10.9.0.1", "Service": {"Service": "a", "Address": "db1.example"}}),
-            "Address of a service on an external node must be an IP address, got \"db1.example",
+            json!({"Node": "x", "Address": "10.9.0.1", "Service": {"Service": "a", "Address": "a b"}}),
+            "Service: Address must be an IP address or a host name, got the string \"a b\"",
         ),
         (json!({"Node": "x", "Address": "10.9.0.1", "ID": "7"}), "ID must be a UUID"),
         (json!({"Node": "x", "Address": "10.9.0.1", "Partition": "a"}), "Partition is not supported"),
@@ -321,4 +326,79 @@ fn status_keeps_its_start_and_notes_and_definition_are_kept() {
     let again = state.announced(&announced);
     let shared = announced.instances.values().zip(again.instances.values()).all(|(one, two)| Arc::ptr_eq(one, two));
     assert!(shared && Arc::ptr_eq(&announced.nodes[&name("db1")], &again.nodes[&name("db1")]));
+}
+
+#[test]
+fn output_alone_is_announced_every_thirty_seconds() {
+    let mut state = State::default();
+    let report = |state: &mut State, now: u64, status: &str, output: &str| {
+        let check =
+            |id: &str, service: &str| json!({"CheckID": id, "ServiceID": service, "Status": status, "Output": output});
+        let checks = [check("ping", ""), check("tcp", "pg")];
+        let body = json!({"Node": "db1", "Address": "10.9.0.1", "Service": {"Service": "pg"}, "Checks": checks});
+        let change = Change::RegisterExternal(Box::new(CatalogRegistration::read(&body).unwrap()));
+        state.apply(change, &Definitions::new(), &host(), now).unwrap();
+    };
+    let outputs = |state: &State| {
+        let announced = state.announced(&Announced::default());
+        let known = announced.instances.values().next().unwrap();
+        let of_instance = known.report.as_ref().unwrap().checks[0].output.to_string();
+        assert_eq!(*announced.nodes[&name("db1")].checks[0].output, *of_instance);
+        if let InstanceState::Critical(reason) = &known.state {
+            assert_eq!(**reason, *of_instance);
+        }
+        of_instance
+    };
+    // Time, status, output and announced output; no status: the outputs that are due are released.
+    for (now, status, output, expected) in [
+        (100, "critical", "1 ms", "1 ms"),
+        (101, "critical", "2 ms", "1 ms"),
+        (129, "critical", "3 ms", "1 ms"),
+        (129, "", "", "1 ms"),
+        (130, "", "", "3 ms"),
+        (140, "critical", "4 ms", "3 ms"),
+        (141, "critical", "3 ms", "3 ms"),
+        (160, "critical", "5 ms", "5 ms"),
+        (161, "passing", "6 ms", "6 ms"),
+        (162, "passing", "7 ms", "6 ms"),
+        // The clock went back.
+        (10, "", "", "7 ms"),
+    ] {
+        match status {
+            "" => {
+                let before = outputs(&state);
+                assert_eq!(state.release_outputs(now), before != expected, "at {now}");
+            }
+            status => report(&mut state, now, status, output),
+        }
+        assert_eq!(outputs(&state), expected, "at {now}");
+    }
+    assert!(!state.release_outputs(200));
+    assert_survives_a_restart(&state, "outputs");
+}
+
+#[test]
+fn host_names_of_a_node_are_those_of_its_services() {
+    let followed = |state: &State| {
+        let announced = state.announced(&Announced::default());
+        let host = |host: &Option<Arc<FollowedHost>>| host.as_ref().map(|host| host.name.to_string());
+        let nodes = announced.nodes.values().map(|node| (host(&node.host), node.addresses.len()));
+        let instances =
+            announced.instances.values().map(|known| (host(&known.instance.host), known.instance.addresses.len()));
+        nodes.chain(instances).collect::<Vec<_>>()
+    };
+    let name = |text: &str| (Some(text.to_owned()), 0);
+    let mut state = State::default();
+    let body = json!({
+        "Node": "db1", "Address": "Db1.example", "TaggedAddresses": {"lan_ipv4": "10.9.0.1"}, "Service": {"Service": "a"},
+    });
+    assert_eq!(register(&mut state, &body), Ok(true));
+    let body = json!({"Node": "db1", "SkipNodeUpdate": true, "Service": {"Service": "b", "Address": "b.example"}});
+    assert_eq!(register(&mut state, &body), Ok(true));
+    let body = json!({"Node": "db1", "SkipNodeUpdate": true, "Service": {"Service": "c", "Address": "10.9.0.3"}});
+    assert_eq!(register(&mut state, &body), Ok(true));
+    assert_eq!(followed(&state), [name("Db1.example"), name("Db1.example"), name("b.example"), (None, 1)]);
+    assert_survives_a_restart(&state, "host names");
+    assert_eq!(register(&mut state, &json!({"Node": "db1", "Address": "10.9.0.1"})), Ok(true));
+    assert_eq!(followed(&state), [(None, 1), (None, 1), name("b.example"), (None, 1)]);
 }
