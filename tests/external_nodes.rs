@@ -350,6 +350,24 @@ fn services_of_two_nodes_are_answered_whatever_their_ids_and_names() {
 }
 
 #[test]
+fn id_with_the_instance_name_of_another_member_is_refused() {
+    let a = Agent::start();
+    let b = Agent::start_with("", &[], |folder| {
+        let config = "node: 1-host-a\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
+                      resolver: {allow: []}\n";
+        std::fs::write(folder.join("muster.yaml"), config).unwrap();
+    });
+    put(&b, "agent/service/register", &json!({"Name": "web"}));
+    assert_eq!(ask(a.http(), "PUT", &format!("/v1/agent/join/{}", b.gossip()), "").status, 200);
+    a.wait_for_answers("web.service.local.", A, &["A 10.0.0.8"]);
+    let body = json!({"Name": "web", "ID": "web-1"}).to_string();
+    let refused = ask(a.http(), "PUT", "/v1/agent/service/register", &body);
+    let expected = "Instance web/web-1-host-a is announced by 1-host-a, too: use another ID.";
+    assert!(refused.status == 400 && refused.body.contains(expected), "{}", refused.body);
+}
+
+#[test]
 fn owner_removes_its_node_also_while_a_member_has_the_name() {
     let (a, b) = (Agent::start(), Agent::start_host_b());
     let node = json!({"Node": "host-b", "Address": "10.9.0.2", "Service": {"Service": "pg", "Port": 5432}});

@@ -126,7 +126,7 @@ fn each_kind_has_the_status_of_its_peer() {
         ("h2ping-plain", json!({"H2PING": grpc, "H2PingUseTLS": false}), "passing", ""),
         ("h2ping-no-tls", json!({"H2PING": grpc}), "critical", "tls: "),
         ("args", json!({"Args": ["sh", "-c", "echo full; exit 1"]}), "warning", "exit 1: full"),
-        ("output", json!({"Args": ["sh", "-c", "echo full; exit 1"], "OutputMaxSize": 6}), "warning", "exit 1"),
+        ("output", json!({"Args": ["sh", "-c", "echo full; exit 1"], "OutputMaxSize": 3}), "warning", "exit 1: ful"),
         ("ttl", json!({"TTL": "10m", "Status": "warning"}), "warning", "no result yet"),
         ("alias", json!({"AliasService": "db:1"}), "passing", ""),
         ("alias-none", json!({"AliasService": "none"}), "critical", "none: no local instance"),
@@ -151,7 +151,7 @@ fn each_kind_has_the_status_of_its_peer() {
         cases.iter().filter(differs).map(|(id, ..)| format!("{id}: {:?}", known.get(*id))).collect::<Vec<_>>()
     };
     until("each check has the result of its peer", || differing().is_empty());
-    assert_eq!(checks(&agent)["output"].1, "exit 1");
+    assert_eq!(checks(&agent)["output"].1, "exit 1: ful");
 }
 
 #[test]

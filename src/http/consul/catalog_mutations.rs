@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use super::{
     convert::node_id,
-    mutations::{Body, CATALOG_WAIT, apply, read, remove_check, request, shows, wait_for_instances},
+    mutations::{
+        Body, CATALOG_WAIT, apply, ensure_followable, ensure_registrable, read, remove_check, request, shows,
+        wait_for_instances,
+    },
 };
 use crate::{
     http::{
@@ -42,6 +45,7 @@ pub(crate) async fn register(State(api): State<Api>, uri: Uri, query: Query, bod
         let registration = CatalogRegistration::read(&body).map_err(|error| invalid(&error))?;
         ensure_owner(&api, &registration.name)?;
         ensure_own_id(&api, &registration)?;
+        registration.host_names().try_for_each(|host| ensure_followable(&api, Some(&host)))?;
         let name = registration.name.clone();
         change_external(&api, Change::RegisterExternal(Box::new(registration)), &name).await?;
     }
@@ -77,6 +81,7 @@ fn invalid(error: &FieldError) -> ApiError {
 async fn register_own(api: &Api, body: &Value) -> Result<(), ApiError> {
     let service = service_of_agent(body).map_err(|error| invalid(&error))?;
     let registration = Registration::read(&service, &api.agent.host()).map_err(|error| invalid(&error))?;
+    ensure_registrable(api, &registration)?;
     let outcome = request(api, Change::RegisterInCatalog(Box::new(registration))).await?;
     let Some(defined) = outcome.defined.filter(|_| outcome.changed) else { return Ok(()) };
     let is_visible = |known: &Announcement| shows(known, &defined);

@@ -16,6 +16,7 @@ use super::{agent_services::enable, convert::problem};
 use crate::{
     api,
     control::Control,
+    dns::recursion::is_within,
     http::{
         Api,
         command::{CHANGE, RELOAD, refused, send},
@@ -25,8 +26,8 @@ use crate::{
     },
     model::{
         announcement::{Announcement, CheckReport, HoldReason, InstanceState, NODE_MAINTENANCE},
-        catalog::Catalog,
-        followed_host::FollowedHost,
+        catalog::{Catalog, CatalogEntry, Freshness},
+        followed_host::{FollowedHost, HostName},
         health::Status,
         served_ttls::SPREAD,
         service::{Instance, InstanceKey},
@@ -116,6 +117,7 @@ pub(crate) async fn register(State(api): State<Api>, query: Query, body: Body) -
     query.check()?;
     let replace_checks = query.flag("replace-existing-checks")?;
     let registration = Registration::read(&read(body)?, &api.agent.host()).map_err(|error| bad(&error.to_string()))?;
+    ensure_registrable(&api, &registration)?;
     let checks = registration.check_ids();
     let change = Change::Register { registration: Box::new(registration), replace_checks };
     let outcome = request(&api, change).await?;
@@ -129,6 +131,38 @@ pub(crate) async fn register(State(api): State<Api>, query: Query, body: Body) -
     let is_visible = |known: &Announcement| shows(known, &defined) && has_checks(known);
     wait_for_instances(&api, &outcome.instances, |_, known| known.is_some_and(is_visible)).await;
     Ok(())
+}
+
+/// Refuses a service that could not be answered, or would hide another one.
+pub(super) fn ensure_registrable(api: &Api, registration: &Registration) -> Result<(), ApiError> {
+    let instance = &registration.definition.instance;
+    ensure_followable(api, instance.host.as_deref().map(|host| &host.name))?;
+    // `web-1` on `a` and `web` on `1-a` have one label.
+    let known = api.queries.snapshot();
+    let entries = known.catalog.service(&instance.key.service).into_iter().flat_map(|service| service.entries());
+    let is_same =
+        |entry: &&CatalogEntry| entry.announcement.instance.key == instance.key && entry.node != api.agent.node;
+    match entries.filter(|entry| entry.freshness == Freshness::Live).find(is_same) {
+        Some(other) => {
+            Err(bad(&format!("Instance {} is announced by {}, too: use another ID.", instance.key, other.node)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a host name in a zone of services: it would never have an address, since those names have addresses of instances.
+pub(super) fn ensure_followable(api: &Api, host: Option<&HostName>) -> Result<(), ApiError> {
+    let tables = api.explain.tables.load();
+    let zone = host.and_then(|host| {
+        let name = host.name();
+        tables.discovery_zones().find(|zone| is_within(name.wire(), zone.wire())).cloned()
+    });
+    match (host, zone) {
+        (Some(host), Some(zone)) => Err(bad(&format!(
+            "Address: {host} is in {zone}, whose names have the addresses of instances: use the address itself."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {

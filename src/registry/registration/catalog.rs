@@ -9,11 +9,12 @@ use uuid::Uuid;
 use super::{
     addresses::Addresses,
     check::{check_id, check_notes, check_text},
-    fields::{Fields, is},
+    fields::{Fields, field, is},
 };
 use crate::{
     model::{
         announcement::bounded,
+        followed_host::HostName,
         health::Status,
         registered_name::{MAX_REGISTERED_NAME, RegisteredName},
     },
@@ -155,6 +156,16 @@ impl CatalogRegistration {
         let service = if fields.is_empty("Service") { None } else { fields.get("Service").map(service).transpose()? };
         let checks = fields.checks()?.into_iter().map(|(field, check)| ReportedCheck::read(check, &field, &name));
         Ok(Self { node, skips_update, service, checks: checks.collect::<Result<_, _>>()?, name })
+    }
+
+    /// Returns the host names that are addresses of the node and of the service.
+    pub fn host_names(&self) -> impl Iterator<Item = HostName> {
+        let of_node = self.node.iter().filter_map(|node| match &node.addresses {
+            Addresses::Of(name) => Some(name.clone()),
+            Addresses::Given(_) => None,
+        });
+        let of_service = self.service.as_ref().and_then(|service| field(service, "Address")?.as_str());
+        of_node.chain(of_service.and_then(|text| HostName::parse(text).ok()))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Explanation of external nodes and of their conflicts.
 
-use super::{Explainer, instances::MAX_PROBLEMS};
+use super::{Explainer, instances::failing_checks};
 use crate::{
     api::explain::{Explained, Instance},
     model::{
         catalog::{CatalogEntry, Claim},
-        health::Status,
         reason,
         registered_name::RegisteredName,
     },
@@ -18,16 +17,11 @@ impl Explainer<'_> {
         let instances = self.instances_on(name);
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = format!("{}; {}", self.registered_through(claim), reason::summary(answered, instances.len()));
-        let failing = claim.node.checks.iter().filter(|check| check.status != Status::Passing);
-        let failing = failing.map(|check| {
-            let name = if check.name.is_empty() { &check.id } else { &check.name };
-            format!("Check {name} of the node is {}: {}", check.status.as_str(), check.output)
-        });
         let followed = claim.node.host.as_ref().map(|host| {
             let addresses: Vec<String> = claim.node.addresses.iter().map(ToString::to_string).collect();
             reason::followed(host.name.as_str(), &addresses, host.problem.as_deref())
         });
-        let notes = followed.into_iter().chain(failing.take(MAX_PROBLEMS)).chain(self.conflict(name)).collect();
+        let notes = followed.into_iter().chain(failing_checks(&claim.node.checks)).chain(self.conflict(name)).collect();
         Explained { instances, notes, ..self.generated("node", summary) }
     }
 

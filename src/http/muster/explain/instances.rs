@@ -14,8 +14,10 @@ use crate::{
         zone::service::MAX_STALE_TTL,
     },
     model::{
+        announcement::CheckReport,
         catalog::{CatalogEntry, Freshness},
         date::rfc3339,
+        health::Status,
         member::Member,
         name::Label,
         reason,
@@ -24,12 +26,22 @@ use crate::{
     },
 };
 
-/// Maximum number of listed file problems.
-pub(super) const MAX_PROBLEMS: usize = 3;
+/// Maximum number of listed file problems, and of listed checks of a node.
+const MAX_PROBLEMS: usize = 3;
 /// Maximum number of hidden static names listed per zone file.
 const MAX_HIDDEN: usize = 3;
 /// Source of the default TTL.
 pub(super) const NODE_TTL: &str = "dns.ttl of this node's configuration";
+
+/// Returns a sentence for each check of a node that is not passing.
+pub(super) fn failing_checks(checks: &[CheckReport]) -> impl Iterator<Item = String> {
+    let failing = checks.iter().filter(|check| check.status != Status::Passing).take(MAX_PROBLEMS);
+    failing.map(|check| {
+        let name = if check.name.is_empty() { &check.id } else { &check.name };
+        let output = if check.output.is_empty() { String::new() } else { format!(": {}", check.output) };
+        format!("Check {name} of the node is {}{output}", check.status.as_str())
+    })
+}
 
 impl Explainer<'_> {
     /// Explains a name of a service, with the instances that the name selects.
@@ -111,7 +123,9 @@ impl Explainer<'_> {
         let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = format!("node {name} is {reach}; {}", reason::summary(answered, instances.len()));
-        let notes = self.conflict(&RegisteredName::from(name.clone())).into_iter().collect();
+        let report = self.catalog.view().get(name).and_then(|view| view.node.checks.as_deref());
+        let failing = failing_checks(report.map_or(&[], |report| &report.checks));
+        let notes = failing.chain(self.conflict(&RegisteredName::from(name.clone()))).collect();
         Explained { instances, notes, ..self.generated("node", summary) }
     }
 
