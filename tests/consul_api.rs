@@ -295,7 +295,13 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("GET", "agent/service/db:1?filter=ID+%3D%3D+x", "", 400, "supports no filter"),
         ("PUT", "agent/service/deregister/web-host-a", "", 400, "defined by a service file"),
         ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` requires `service`"),
-        ("PUT", "event/fire/x?node=(", "", 400, "`node` is a regular expression"),
+        (
+            "PUT",
+            "event/fire/x?node=(",
+            "",
+            400,
+            "`node` must be a regular expression: found open group without closing",
+        ),
         ("PUT", "event/fire/x?dc=dc2", "", 400, "No path to datacenter dc2"),
         ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
         ("GET", "agent/monitor", "", 400, "log"),
@@ -321,7 +327,7 @@ fn keys_of_requests_ignore_case_and_underscores() {
     let registered = json!({"node": "host-a", "service": {"service": "cache", "id": "c", "port": 6379}});
     assert_eq!(put(&agent, "catalog/register", &registered).json(), json!(true));
     assert_eq!(get(&agent, "agent/service/c").json()["Port"], 6379);
-    assert_eq!(put(&agent, "catalog/deregister", &json!({"service_id": "c"})).json(), json!(true));
+    assert_eq!(put(&agent, "catalog/deregister", &json!({"node": "host-a", "service_id": "c"})).json(), json!(true));
     assert_eq!(get(&agent, "agent/service/c").status, 404);
     // A repeated registration keeps reported states and separately registered checks, unless these are replaced.
     let db = json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "10m"}});

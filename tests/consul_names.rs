@@ -376,11 +376,12 @@ fn instances_of_external_nodes_have_the_names_of_their_nodes_as_targets() {
         name: RegisteredName::parse("DB1").unwrap(),
         letter_case: None,
         id: None,
-        addresses: vec![address.parse().unwrap()],
+        addresses: vec![address.parse().unwrap()].into(),
+        host: None,
         tagged: BTreeMap::new(),
         meta: BTreeMap::new(),
         checks: Vec::new(),
-        details: BTreeMap::new(),
+        definitions: BTreeMap::new(),
     };
     let on_external = |address: &str| {
         let known = instance("pg", "pg-db1", &[address], &[]);

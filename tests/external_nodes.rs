@@ -308,9 +308,139 @@ fn tags_of_the_catalog_survive_registrations_with_tag_override() {
     assert_eq!(tags(&agent), json!(["primary", "v2"]));
     put(&agent, "agent/service/register", &registration(false));
     assert_eq!(tags(&agent), json!(["v1"]));
-    // Without the permission, the request replaces the registration.
+    // Without the permission, nothing changes.
     register(&agent, &service(&["v3"]));
-    assert_eq!(get(&agent, "agent/service/web").json()["Port"], 81);
-    let second = ask(agent.http(), "GET", "/v1/agent/service/web", "").json();
-    assert_eq!((&second["Tags"], &second["EnableTagOverride"]), (&json!(["v3"]), &json!(false)));
+    let shown = get(&agent, "agent/service/web").json();
+    assert_eq!((&shown["Tags"], &shown["Port"]), (&json!(["v1"]), &json!(0)));
+}
+
+/// As in Consul, where the agent restores its services in the catalog.
+#[test]
+fn registration_in_the_catalog_keeps_the_definition_and_the_checks_of_the_agent() {
+    let agent = Agent::start();
+    let check = json!({"TTL": "10m", "Status": "critical"});
+    put(&agent, "agent/service/register", &json!({"Name": "c", "ID": "id-c", "Port": 80, "Check": check}));
+    let of_catalog = |id: &str, port: u16| json!({"Node": "HOST-A", "Address": "10.0.0.7", "Service": {"ID": id, "Service": "c", "Port": port}});
+    register(&agent, &of_catalog("id-c", 81));
+    assert_eq!(get(&agent, "agent/checks").json()["service:id-c"]["Status"], "critical");
+    assert_eq!(get(&agent, "catalog/service/c").json()[0]["ServicePort"], 80);
+    assert_eq!(agent.answers("c.service.local.", A), [""; 0]);
+    // A service that the catalog alone has is changed by the catalog.
+    for port in [90, 91] {
+        register(&agent, &of_catalog("own", port));
+        assert_eq!(get(&agent, "agent/service/own").json()["Port"], port);
+    }
+}
+
+#[test]
+fn requests_to_the_catalog_need_a_node() {
+    let agent = Agent::start();
+    put(&agent, "agent/service/register", &json!({"Name": "web"}));
+    for (path, body, expected) in [
+        ("deregister", json!({"ServiceID": "web"}), "Node is missing: it is the node's name"),
+        ("deregister", json!({"Node": "", "ServiceID": "web"}), "Node is missing: it is the node's name"),
+        ("deregister", json!({"Node": null, "ServiceID": "web"}), "Node is missing: it is the node's name"),
+        ("deregister", json!({"Node": 5, "ServiceID": "web"}), "Node must be a string, got the number 5"),
+        ("deregister", json!({"Node": "host-a", "ServiceID": 5}), "ServiceID must be a string, got the number 5"),
+        ("deregister", json!({"Node": "host-a"}), "ServiceID or CheckID is missing"),
+        ("deregister", json!([]), "the body must be a JSON object, got an array"),
+        ("register", json!({}), "Node is missing: it is the node's name"),
+        ("register", json!([]), "the body must be a JSON object, got an array"),
+        ("register", json!({"Node": 5, "Service": {"Service": "x"}}), "Node must be a string, got the number 5"),
+        ("register", json!({"Node": "host-a"}), "Service is missing"),
+        ("register", json!({"Node": "host-a", "Service": []}), "Service is missing"),
+        ("register", json!({"Node": "host-a", "Service": {"ID": "x"}}), "Service.Service is missing"),
+        (
+            "register",
+            json!({"Node": "host-a", "Datacenter": 5, "Service": {"Service": "x"}}),
+            "Datacenter must be a string",
+        ),
+        (
+            "register",
+            json!({"Node": "db1", "Address": "10.9.0.1", "Check": {"CheckID": "serfHealth"}}),
+            "Check.CheckID: the id \"serfHealth\" is reserved",
+        ),
+    ] {
+        let refused = ask(agent.http(), "PUT", &format!("/v1/catalog/{path}"), &body.to_string());
+        assert!(refused.status == 400 && refused.body.contains(expected), "{path} {body}: {}", refused.body);
+    }
+    assert_eq!(get(&agent, "agent/service/web").status, 200);
+}
+
+/// In Consul, the node and the id identify a service.
+#[test]
+fn services_of_two_nodes_are_answered_whatever_their_ids_and_names() {
+    let agent = Agent::start();
+    for (node, id, address) in
+        [("db1", "pg-eu", "10.9.0.1"), ("eu-db1", "pg", "10.9.0.2"), ("db1", "pg-db1", "10.9.0.1")]
+    {
+        register(&agent, &json!({"Node": node, "Address": address, "Service": {"ID": id, "Service": "pg"}}));
+    }
+    assert_eq!(get(&agent, "catalog/service/pg").json().as_array().unwrap().len(), 3);
+    assert_eq!(agent.answers("pg.service.local.", A), ["A 10.9.0.1", "A 10.9.0.2"]);
+}
+
+#[test]
+fn id_with_the_instance_name_of_another_member_is_refused() {
+    let a = Agent::start();
+    let b = Agent::start_with("", &[], |folder| {
+        let config = "node: 1-host-a\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
+                      resolver: {allow: []}\n";
+        std::fs::write(folder.join("muster.yaml"), config).unwrap();
+    });
+    put(&b, "agent/service/register", &json!({"Name": "web"}));
+    assert_eq!(ask(a.http(), "PUT", &format!("/v1/agent/join/{}", b.gossip()), "").status, 200);
+    a.wait_for_answers("web.service.local.", A, &["A 10.0.0.8"]);
+    let body = json!({"Name": "web", "ID": "web-1"}).to_string();
+    let refused = ask(a.http(), "PUT", "/v1/agent/service/register", &body);
+    let expected = "Instance web/web-1-host-a is announced by 1-host-a, too: use another ID.";
+    assert!(refused.status == 400 && refused.body.contains(expected), "{}", refused.body);
+}
+
+#[test]
+fn owner_removes_its_node_also_while_a_member_has_the_name() {
+    let (a, b) = (Agent::start(), Agent::start_host_b());
+    let node = json!({"Node": "host-b", "Address": "10.9.0.2", "Service": {"Service": "pg", "Port": 5432}});
+    register(&a, &node);
+    put(&b, "agent/service/register", &json!({"Name": "web"}));
+    assert_eq!(ask(a.http(), "PUT", &format!("/v1/agent/join/{}", b.gossip()), "").status, 200);
+    let ids = |agent: &Agent| -> Vec<String> {
+        get(agent, "catalog/node/host-b").json()["Services"].as_object().unwrap().keys().cloned().collect()
+    };
+    for agent in [&a, &b] {
+        until("the conflict is diagnosed", || {
+            get(agent, "muster/status").json()["Muster"]["Conflicts"][0]["Node"] == "host-b"
+        });
+        // One rule for all lists: the fields of the node are those of the member, the services of both are listed.
+        until("the services of both are listed", || ids(agent) == ["pg", "web"]);
+        assert_eq!(get(agent, "catalog/node/host-b").json()["Node"]["Address"], "10.0.0.8");
+        assert_eq!(get(agent, "catalog/node-services/host-b").json()["Services"].as_array().unwrap().len(), 2);
+        assert_eq!(get(agent, "catalog/service/pg").json().as_array().unwrap().len(), 1);
+        agent.wait_for_answers("pg.service.local.", A, &["A 10.9.0.2"]);
+    }
+    assert_eq!(get(&b, "agent/services").json().as_object().unwrap().keys().collect::<Vec<_>>(), ["web"]);
+    let refused = ask(b.http(), "PUT", "/v1/catalog/deregister", &json!({"Node": "host-b"}).to_string());
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    let check = json!({"CheckID": "alive", "ServiceID": "pg", "Status": "critical", "Output": "lost"});
+    register(&a, &json!({"Node": "host-b", "SkipNodeUpdate": true, "Check": check}));
+    for agent in [&a, &b] {
+        agent.wait_for_answers("pg.service.local.", A, &[]);
+        until("its checks are listed", || get(agent, "health/node/host-b").body.contains("\"lost\""));
+    }
+    deregister(&a, &json!({"Node": "host-b"}));
+    for agent in [&a, &b] {
+        until("the conflict has ended", || get(agent, "muster/status").json()["Muster"]["Conflicts"] == json!([]));
+        assert_eq!(ids(agent), ["web"]);
+    }
+    assert!(ask(a.http(), "PUT", "/v1/catalog/register", &node.to_string()).body.contains("host-b has an agent"));
+    // An external node has no id of a member.
+    let id = get(&a, "catalog/node/host-b").json()["Node"]["ID"].clone();
+    let body = json!({"Node": "db1", "Address": "10.9.0.1", "ID": id}).to_string();
+    let refused = ask(a.http(), "PUT", "/v1/catalog/register", &body);
+    assert!(
+        refused.status == 400 && refused.body.contains("is that of host-b, which has an agent"),
+        "{}",
+        refused.body
+    );
 }

@@ -83,8 +83,7 @@ fn instance_without_an_address_is_not_answered_and_says_why() {
     let cases = [
         ("absent.corp.example", "NXDOMAIN"),
         ("empty.corp.example", "the name has no A and AAAA records"),
-        ("x.service.local", "x.service.local. is in the discovery zone"),
-        ("loop.corp.example", "db.service.local. is in the discovery zone"),
+        ("loop.corp.example", "names in service.local. have the addresses of instances: use the address itself"),
         ("lo.corp.example", "the address 127.0.0.1 is not that of a host that other hosts can reach"),
         ("none.corp.example", "the address 0.0.0.0 is not that of a host that other hosts can reach"),
         ("elsewhere.example", "not in this agent's zones, and resolver.allow is empty"),
@@ -105,6 +104,24 @@ fn instance_without_an_address_is_not_answered_and_says_why() {
         assert_eq!(agent.ask(&format!("{name}.service.local."), SRV).answers.len(), 0);
         assert_eq!(get(&agent, &format!("health/service/{name}?passing")).json(), json!([]));
         assert_eq!(get(&agent, &format!("catalog/service/{name}")).json()[0]["ServiceAddress"], *host);
+    }
+}
+
+#[test]
+fn host_name_in_a_zone_of_services_is_refused() {
+    let agent = agent_with("", "");
+    let service = |name: &str| json!({"Name": "web", "Address": name});
+    let of_node = json!({"Node": "db1", "Address": "web.service.local"});
+    let of_service =
+        json!({"Node": "db1", "Address": "10.9.0.1", "Service": {"Service": "pg", "Address": "x.service.local"}});
+    for (path, body) in [
+        ("agent/service/register", service("WEB.Service.Local.")),
+        ("catalog/register", of_node),
+        ("catalog/register", of_service),
+    ] {
+        let refused = ask(agent.http(), "PUT", &format!("/v1/{path}"), &body.to_string());
+        let expected = "is in service.local., whose names have the addresses of instances";
+        assert!(refused.status == 400 && refused.body.contains(expected), "{}", refused.body);
     }
 }
 

@@ -126,7 +126,7 @@ fn each_kind_has_the_status_of_its_peer() {
         ("h2ping-plain", json!({"H2PING": grpc, "H2PingUseTLS": false}), "passing", ""),
         ("h2ping-no-tls", json!({"H2PING": grpc}), "critical", "tls: "),
         ("args", json!({"Args": ["sh", "-c", "echo full; exit 1"]}), "warning", "exit 1: full"),
-        ("output", json!({"Args": ["sh", "-c", "echo full; exit 1"], "OutputMaxSize": 6}), "warning", "exit 1"),
+        ("output", json!({"Args": ["sh", "-c", "echo full; exit 1"], "OutputMaxSize": 3}), "warning", "exit 1: ful"),
         ("ttl", json!({"TTL": "10m", "Status": "warning"}), "warning", "no result yet"),
         ("alias", json!({"AliasService": "db:1"}), "passing", ""),
         ("alias-none", json!({"AliasService": "none"}), "critical", "none: no local instance"),
@@ -151,7 +151,7 @@ fn each_kind_has_the_status_of_its_peer() {
         cases.iter().filter(differs).map(|(id, ..)| format!("{id}: {:?}", known.get(*id))).collect::<Vec<_>>()
     };
     until("each check has the result of its peer", || differing().is_empty());
-    assert_eq!(checks(&agent)["output"].1, "exit 1");
+    assert_eq!(checks(&agent)["output"].1, "exit 1: ful");
 }
 
 #[test]
@@ -248,19 +248,46 @@ fn agent_shows_the_newest_text_of_a_ttl_check_before_it_is_announced() {
 #[test]
 fn check_of_the_node_needs_the_scope_of_its_maintenance() {
     let token = |scope: &str| format!("- {{name: {scope}, scope: {scope}, token: 0123456789-{scope}-0123456789}}\n");
-    let config = "http: {listen: [127.0.0.1:0], tokens_dir: tokens.d}\n";
+    let config = "http: {listen: [127.0.0.1:0], tokens_dir: tokens.d}\nchecks:\n  node: {ttl: 10m, initial: passing}\n";
     let agent = Agent::start_with(config, &[], |folder| {
         std::fs::create_dir(folder.join("tokens.d")).unwrap();
         let text = format!("tokens:\n{}{}", token("register"), token("operate"));
         std::fs::write(folder.join("tokens.d/all.yaml"), text).unwrap();
     });
-    let body = json!({"Name": "Disk", "TTL": "10m"}).to_string();
-    let send = |scope: &str, path: &str| {
-        ask(agent.http(), "PUT", &format!("/v1/agent/check/{path}?token=0123456789-{scope}-0123456789"), &body).status
+    let send = |scope: &str, path: &str, body: &Value| {
+        let path = format!("/v1/{path}?token=0123456789-{scope}-0123456789");
+        ask(agent.http(), "PUT", &path, &body.to_string()).status
     };
-    assert_eq!(send("register", "register"), 403);
-    assert_eq!(send("operate", "register"), 200);
-    assert_eq!(send("register", "pass/Disk"), 200);
-    assert_eq!(send("register", "deregister/Disk"), 403);
-    assert_eq!(send("operate", "deregister/Disk"), 200);
+    let disk = json!({"Name": "Disk", "TTL": "10m", "Status": "passing"});
+    assert_eq!(send("register", "agent/check/register", &disk), 403);
+    assert_eq!(send("operate", "agent/check/register", &disk), 200);
+    let update = json!({"Status": "critical"});
+    let by_catalog = |id: &str| json!({"Node": "host-a", "CheckID": id});
+    let of_disk = [
+        ("agent/check/pass/Disk", json!({})),
+        ("agent/check/warn/Disk", json!({})),
+        ("agent/check/fail/Disk", json!({})),
+        ("agent/check/update/Disk", update.clone()),
+        ("agent/check/register", disk.clone()),
+    ];
+    let of_configured = [("agent/check/fail/node:1", json!({})), ("agent/check/update/node:1", update)];
+    let removals = [("agent/check/deregister/Disk", json!({})), ("catalog/deregister", by_catalog("Disk"))];
+    for (path, body) in of_disk.iter().chain(&of_configured).chain(&removals) {
+        assert_eq!(send("register", path, body), 403, "{path} {body}");
+    }
+    // The id of a check of the node is not that of a check of a service.
+    let taken = json!({"Name": "web", "Check": {"CheckID": "Disk", "TTL": "1m"}});
+    assert_eq!(send("register", "agent/service/register", &taken), 400);
+    for (path, body) in of_disk.iter().chain(&of_configured) {
+        assert_eq!(send("operate", path, body), 200, "{path} {body}");
+    }
+    for (path, body) in &removals {
+        assert_eq!(send("operate", "agent/check/register", &disk), 200);
+        assert_eq!(send("operate", path, body), 200, "{path} {body}");
+    }
+    // Checks of services need no more than before.
+    let web = json!({"Name": "web", "Check": {"TTL": "1m"}});
+    assert_eq!(send("register", "agent/service/register", &web), 200);
+    assert_eq!(send("register", "agent/check/fail/service:web", &json!({})), 200);
+    assert_eq!(send("register", "agent/check/deregister/service:web", &json!({})), 200);
 }

@@ -136,7 +136,8 @@ impl<'a, 'm> Groups<'a, 'm> {
                 return format!("{at}: no local instance");
             };
             if best.own.0 == status {
-                return format!("{at}: {}", best.own.1);
+                let why = if best.own.1.is_empty() { status.as_str() } else { best.own.1 };
+                return format!("{at}: {why}");
             }
             let mut named = best.aliases.iter().map(|target| self.named(target));
             let Some(next) = named.find(|target| self.status(*target) == status) else {
@@ -183,6 +184,8 @@ mod tests {
                 own: match own {
                     'c' => (Status::Critical, "refused"),
                     'w' => (Status::Warning, "slow"),
+                    // A report without a text.
+                    's' => (Status::Critical, ""),
                     _ => (Status::Passing, ""),
                 },
                 aliases: aliases.iter().collect(),
@@ -228,6 +231,7 @@ mod tests {
             ("web=p>#db db/db-1=c db/db-2=p", "db passing []"),
             ("web=p>#db db/db=c db/db-2=p", "db critical [db: refused]"),
             ("web=p>#gone", "gone critical [gone: no local instance]"),
+            ("web=p>node node=s", "node critical [node: critical]"),
             ("web=p>node node=w", "node warning [node: slow]"),
             ("web=p>node node=p>db db=c", "db critical [db: refused], node critical [db: refused]"),
             ("web/1=p>#1", "1 critical [alias cycle: 1 -> 1]"),

@@ -10,10 +10,12 @@ use super::{
     error::ProbeError,
     process::{self, Output},
 };
+use crate::model::announcement::cut;
 
-/// Runs the command for at most `patience`. The reason of a timeout has the output as well.
+/// Runs the command for at most `patience`, and keeps at most `output_max` octets of its output. The reason of a timeout has the output as well.
 pub(super) async fn probe(
     argv: &[String],
+    output_max: usize,
     permit: Option<OwnedSemaphorePermit>,
     patience: Duration,
 ) -> Result<(), ProbeError> {
@@ -23,19 +25,17 @@ pub(super) async fn probe(
     let mut output = Output::default();
     let finished = timeout(patience, process::run(OsStr::new(program), arguments, permit, &mut output)).await;
     match finished {
-        Ok(status) => evaluate(status?, &output),
-        Err(_) => Err(match output.first_line() {
+        Ok(status) => evaluate(status?, &cut(&output.first_line(), output_max)),
+        Err(_) => Err(match cut(&output.first_line(), output_max) {
             line if line.is_empty() => ProbeError::timed_out(patience),
             line => ProbeError::critical(format!("timed out after {patience:?}: {line}")),
         }),
     }
 }
 
-fn evaluate(status: ExitStatus, output: &Output) -> Result<(), ProbeError> {
-    let reason = |how: String| match output.first_line() {
-        line if line.is_empty() => how,
-        line => format!("{how}: {line}"),
-    };
+/// Returns the result of a command with this exit status and first line of output.
+fn evaluate(status: ExitStatus, line: &str) -> Result<(), ProbeError> {
+    let reason = |how: String| if line.is_empty() { how } else { format!("{how}: {line}") };
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(1), _) => Err(ProbeError::Warning(reason("exit 1".to_owned()))),
@@ -50,6 +50,7 @@ fn evaluate(status: ExitStatus, output: &Output) -> Result<(), ProbeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::process::MAX_LINE;
 
     #[tokio::test]
     async fn exit_status_decides_and_first_line_is_the_reason() {
@@ -73,8 +74,14 @@ mod tests {
             (vec![], critical("no program")),
         ];
         for (argv, expected) in cases {
-            assert_eq!(probe(&argv, None, Duration::from_secs(60)).await, expected, "{argv:?}");
+            assert_eq!(probe(&argv, MAX_LINE, None, Duration::from_secs(60)).await, expected, "{argv:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn limit_of_the_output_leaves_the_exit_status() {
+        let argv = ["/bin/sh", "-c", "echo full; exit 2"].map(str::to_owned);
+        assert_eq!(probe(&argv, 3, None, Duration::from_secs(60)).await, Err(ProbeError::critical("exit 2: ful")));
     }
 
     #[tokio::test]
@@ -89,7 +96,7 @@ mod tests {
         ];
         for (script, expected) in cases {
             let argv = ["/bin/sh", "-c", script].map(str::to_owned);
-            assert_eq!(probe(&argv, None, brief).await, Err(ProbeError::critical(expected)), "{script}");
+            assert_eq!(probe(&argv, MAX_LINE, None, brief).await, Err(ProbeError::critical(expected)), "{script}");
         }
     }
 }

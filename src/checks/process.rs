@@ -31,7 +31,7 @@ use super::error::ProbeError;
 use crate::printable::blanked;
 
 /// Maximum characters of the first line.
-const MAX_LINE: usize = 200;
+pub(super) const MAX_LINE: usize = 200;
 /// Search path of programs.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Maximum octets kept of stdout and stderr together. The rest is read and discarded, so that a full pipe does not block

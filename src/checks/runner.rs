@@ -7,7 +7,7 @@ use tracing::trace;
 
 use super::{error::ProbeError, ticks::Ticks};
 use crate::model::{
-    announcement::{MAX_REASON, REASON_HOLD, cut},
+    announcement::{MAX_REASON, REASON_HOLD, bounded, cut},
     health::{Health, Status, Thresholds},
     maintenance::Scope,
     service::Check,
@@ -69,10 +69,15 @@ impl Memory {
     }
 }
 
-/// Returns the output of a check on one line, within its own limit and that of all checks.
+/// Returns the output of an application or a command on one line, within its limit.
 pub(super) fn limited(check: &Check, output: &str) -> String {
-    let own = check.output_max.and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_REASON);
-    cut(output, own.min(MAX_REASON))
+    cut(output, output_limit(check))
+}
+
+/// Returns the maximum octets of the output of an application or a command. What muster adds, such as the exit status, does not
+/// count.
+pub(super) fn output_limit(check: &Check) -> usize {
+    check.output_max.and_then(|most| usize::try_from(most).ok()).map_or(MAX_REASON, |most| most.min(MAX_REASON))
 }
 
 /// Probes `check` at every tick until the task is aborted or the channel closed.
@@ -97,7 +102,7 @@ pub(super) async fn watch(
             Err(ProbeError::Critical(reason)) => (Status::Critical, reason.as_str()),
             Err(ProbeError::NotRun(_)) => continue,
         };
-        if memory.observe(result, &limited(&check, reason), Instant::now()) {
+        if memory.observe(result, &bounded(reason), Instant::now()) {
             let (status, reason) = (memory.health.status(), Arc::clone(&memory.reason));
             if reports.send(CheckUpdate { scope: scope.clone(), task, status, reason }).await.is_err() {
                 return;

@@ -14,8 +14,11 @@ use crate::{
         explain::{Check, Explained, Instance, Nearest, Tier},
     },
     dns::message::codes::rtype,
-    model::reason,
+    model::{reason, registered_name::RegisteredName},
 };
+
+/// Number of answered instances of a service that DNS does not answer.
+const NO_DNS_NAME: &str = "no DNS name";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -189,7 +192,11 @@ pub(super) fn services(args: &ServicesArgs) -> Exit {
         }
         let mut table = Table::with_head(&["SERVICE", "ANSWERED", "TAGS"]);
         for Summary { name, muster, instance_count, tags, .. } in services {
-            table.row([name, format!("{} of {instance_count}", muster.answered), tags.join(", ")]);
+            // The API has services that DNS has no name for.
+            let has_name = RegisteredName::parse(&name).is_ok_and(|name| name.dns_label().is_ok());
+            let answered = format!("{} of {instance_count}", muster.answered);
+            let answered = if has_name { answered } else { NO_DNS_NAME.to_owned() };
+            table.row([name, answered, tags.join(", ")]);
         }
         print(&table.to_string());
         Ok(())

@@ -10,6 +10,11 @@ use crate::model::token::Scope;
 pub(crate) struct Granted(pub(super) Scope);
 
 impl Granted {
+    /// Returns the scope.
+    pub(crate) fn scope(self) -> Scope {
+        self.0
+    }
+
     /// Requires a scope that depends on the content of the request.
     ///
     /// # Errors

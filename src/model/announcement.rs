@@ -78,8 +78,17 @@ pub struct CheckReport {
     pub since: u64,
 }
 
+/// Consul's check id for the reachability of a node.
+pub const NODE_CHECK: &str = "serfHealth";
 /// Consul's check id for maintenance of a node.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
+/// Consul's check id for maintenance of an instance; a colon and the instance's id follow.
+pub const SERVICE_MAINTENANCE: &str = "_service_maintenance";
+
+/// Reports whether a check id has a meaning of its own, so that no client may give it to another check.
+pub fn is_reserved_check(id: &str) -> bool {
+    [NODE_CHECK, NODE_MAINTENANCE, SERVICE_MAINTENANCE].contains(&id.split(':').next().unwrap_or_default())
+}
 
 /// Maximum length of the id, the name and the notes of a check, in octets: the longest id of a check without one is `service:`, a
 /// registered id and `:32`.

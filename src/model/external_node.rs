@@ -69,9 +69,12 @@ pub enum ExternalNodeError {
          control characters"
     )]
     Tagged,
-    /// Too many checks, or a check with an empty id or too long a text.
-    #[error("a node has at most {MAX_CHECKS} checks with texts of at most {MAX_CHECK_TEXT} octets")]
-    Checks,
+    /// Too many checks, with their number.
+    #[error("a node has at most {MAX_CHECKS} checks, this one has {0}")]
+    Checks(usize),
+    /// A check without an id, or with too long an id, name or notes, with the size.
+    #[error("id, name and notes of a check have at most {MAX_CHECK_TEXT} octets, the id at least 1; found {0}")]
+    CheckText(usize),
 }
 
 impl ExternalNode {
@@ -114,12 +117,13 @@ impl ExternalNode {
         if self.tagged.len() > MAX_TAGGED_ADDRESSES || !fits_all {
             return Err(ExternalNodeError::Tagged);
         }
-        let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
-        let is_wrong = |check: &CheckReport| {
-            check.id.is_empty() || [&check.id, &check.name, &check.notes].into_iter().any(|text| is_long(text))
-        };
-        if self.checks.len() > MAX_CHECKS || self.checks.iter().any(is_wrong) {
-            return Err(ExternalNodeError::Checks);
+        if self.checks.len() > MAX_CHECKS {
+            return Err(ExternalNodeError::Checks(self.checks.len()));
+        }
+        let texts = |check: &CheckReport| [(1, check.id.len()), (0, check.name.len()), (0, check.notes.len())];
+        let wrong = self.checks.iter().flat_map(texts).find(|(least, len)| !(*least..=MAX_CHECK_TEXT).contains(len));
+        if let Some((_, len)) = wrong {
+            return Err(ExternalNodeError::CheckText(len));
         }
         Ok(())
     }
@@ -169,7 +173,10 @@ mod tests {
             (ExternalNode { checks: vec![check("ping"); MAX_CHECKS], ..node() }, None),
             (ExternalNode { host, ..ExternalNode::new(name("db1"), vec![]) }, None),
             (ExternalNode::new(name("db1"), vec![]), Some(ExternalNodeError::Bounds(BoundsError::NoAddress))),
-            (ExternalNode { checks: vec![long_notes], ..node() }, Some(ExternalNodeError::Checks)),
+            (
+                ExternalNode { checks: vec![long_notes], ..node() },
+                Some(ExternalNodeError::CheckText(MAX_CHECK_TEXT + 1)),
+            ),
             (
                 ExternalNode { letter_case: Some(wrong_case.clone()), ..node() },
                 Some(ExternalNodeError::LetterCase(wrong_case)),
@@ -181,11 +188,14 @@ mod tests {
             (ExternalNode { tagged: many, ..node() }, Some(ExternalNodeError::Tagged)),
             (ExternalNode { tagged: tagged("wan", ""), ..node() }, Some(ExternalNodeError::Tagged)),
             (ExternalNode { tagged: tagged("a\n", "b"), ..node() }, Some(ExternalNodeError::Tagged)),
-            (ExternalNode { checks: vec![check("")], ..node() }, Some(ExternalNodeError::Checks)),
-            (ExternalNode { checks: vec![check("ping"); MAX_CHECKS + 1], ..node() }, Some(ExternalNodeError::Checks)),
+            (ExternalNode { checks: vec![check("")], ..node() }, Some(ExternalNodeError::CheckText(0))),
+            (
+                ExternalNode { checks: vec![check("ping"); MAX_CHECKS + 1], ..node() },
+                Some(ExternalNodeError::Checks(MAX_CHECKS + 1)),
+            ),
             (
                 ExternalNode { checks: vec![check(&"x".repeat(MAX_CHECK_TEXT + 1))], ..node() },
-                Some(ExternalNodeError::Checks),
+                Some(ExternalNodeError::CheckText(MAX_CHECK_TEXT + 1)),
             ),
         ];
         for (node, expected) in cases {

@@ -66,9 +66,12 @@ pub enum UserEventError {
     /// Payload of more than [`MAX_PAYLOAD`] octets, with its size.
     #[error("an event's payload has at most {MAX_PAYLOAD} octets, this one has {0}")]
     Payload(usize),
-    /// Pattern that is too long or not a regular expression, with its field.
-    #[error("`{0}` is a regular expression of at most {MAX_PATTERN} octets that is not large when compiled")]
-    Pattern(&'static str),
+    /// Pattern that is too long, with its field and its size.
+    #[error("`{0}` has at most {MAX_PATTERN} octets, this one has {1}")]
+    LongPattern(&'static str, usize),
+    /// Pattern that is no regular expression, or is large when compiled, with its field and the reason.
+    #[error("`{0}` must be a regular expression: {1}")]
+    Pattern(&'static str, String),
     /// Pattern on tags without one on services.
     #[error("`tag` requires `service`: it selects among the tags of these services")]
     TagAlone,
@@ -99,9 +102,10 @@ impl UserEvent {
 impl Audience {
     fn check(&self) -> Result<(), UserEventError> {
         for (what, pattern) in [("node", &self.node), ("service", &self.service), ("tag", &self.tag)] {
-            if pattern.len() > MAX_PATTERN || compile(pattern).is_none() {
-                return Err(UserEventError::Pattern(what));
+            if pattern.len() > MAX_PATTERN {
+                return Err(UserEventError::LongPattern(what, pattern.len()));
             }
+            compile(pattern).map_err(|error| UserEventError::Pattern(what, error.to_string()))?;
         }
         if !self.tag.is_empty() && self.service.is_empty() { Err(UserEventError::TagAlone) } else { Ok(()) }
     }
@@ -111,7 +115,7 @@ impl Audience {
         if self.datacenter.as_ref().is_some_and(|datacenter| *datacenter != node.datacenter) {
             return false;
         }
-        let [by_node, by_service, by_tag] = [&self.node, &self.service, &self.tag].map(|pattern| compile(pattern));
+        let [by_node, by_service, by_tag] = [&self.node, &self.service, &self.tag].map(|pattern| compile(pattern).ok());
         let fits = |pattern: &Option<Regex>, text: &str| pattern.as_ref().is_some_and(|pattern| pattern.is_match(text));
         if !fits(&by_node, node.name.as_str()) {
             return false;
@@ -124,8 +128,8 @@ impl Audience {
     }
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().ok()
+fn compile(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build()
 }
 
 /// Last [`MAX_EVENTS`] events for this node, oldest first. Clones share structure.
@@ -188,15 +192,17 @@ mod tests {
     #[test]
     fn events_have_bounds() {
         let long = "x".repeat(256);
+        let error =
+            |what, pattern: &str| Some(UserEventError::Pattern(what, compile(pattern).unwrap_err().to_string()));
         let cases: &[(UserEvent, Option<UserEventError>)] = &[
             (event("deploy", 512, ["^web-[0-9]+$", "web", "v2"], MAX_TIME), None),
             (event("", 0, [""; 3], 1), Some(UserEventError::Name)),
             (event(&long[..129], 0, [""; 3], 1), Some(UserEventError::Name)),
             (event("a\nb", 0, [""; 3], 1), Some(UserEventError::Name)),
             (event("deploy", 513, [""; 3], 1), Some(UserEventError::Payload(513))),
-            (event("deploy", 0, ["(", "", ""], 1), Some(UserEventError::Pattern("node"))),
-            (event("deploy", 0, ["", &long, ""], 1), Some(UserEventError::Pattern("service"))),
-            (event("deploy", 0, ["", "x", "((a{99}){99}){99}"], 1), Some(UserEventError::Pattern("tag"))),
+            (event("deploy", 0, ["(", "", ""], 1), error("node", "(")),
+            (event("deploy", 0, ["", &long, ""], 1), Some(UserEventError::LongPattern("service", 256))),
+            (event("deploy", 0, ["", "x", "((a{99}){99}){99}"], 1), error("tag", "((a{99}){99}){99}")),
             (event("deploy", 0, ["", "", "v2"], 1), Some(UserEventError::TagAlone)),
             (event("deploy", 0, [""; 3], MAX_TIME + 1), Some(UserEventError::Time)),
         ];

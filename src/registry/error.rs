@@ -53,6 +53,9 @@ pub enum RegistryError {
     /// The change conflicts with the state.
     #[error("{0}")]
     Refused(String),
+    /// The token of the client has too low a scope for the content of the change.
+    #[error("Permission denied: {0}")]
+    Forbidden(String),
     /// The change could not be stored on disk and would be lost at a restart.
     #[error("{0}")]
     NotStored(String),

@@ -24,7 +24,7 @@ use crate::{
         announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         external_node::{ExternalNode, ExternalNodes, MAX_EXTERNAL_INSTANCES, MAX_EXTERNAL_NODES},
         health::{Status, add_up},
-        id_label::label_of,
+        id_label::{external_label_of, label_of},
         maintenance::{Maintenance, Scope},
         name::Label,
         registered_name::RegisteredName,
@@ -254,11 +254,13 @@ impl Registered {
         host: &Host,
         now: u64,
     ) -> Result<(SmolStr, Service), RegistryError> {
-        let own = Host { node: node_label(name, host), addresses: self.fields.addresses.clone(), ..host.clone() };
+        let own = Host { addresses: self.fields.addresses.clone(), ..host.clone() };
         let read =
             Registration::read(&body, &own).map_err(|error| RegistryError::Refused(format!("Service: {error}")))?;
-        let instance =
-            Instance { external: Some(Box::new(name.clone())), ..Instance::clone(&read.definition.instance) };
+        let read_instance = Instance::clone(&read.definition.instance);
+        let label = external_label_of(&read.id, name, &node_label(name, host));
+        let key = InstanceKey { id: label, ..read_instance.key.clone() };
+        let instance = Instance { key, external: Some(Box::new(name.clone())), ..read_instance };
         let since = self.services.get(&read.id).map_or(now, |known| known.since);
         Ok((read.id, Service { body, instance: Arc::new(instance), since }))
     }

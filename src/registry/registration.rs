@@ -20,7 +20,9 @@ use smol_str::SmolStr;
 
 pub use self::{
     addresses::Addresses,
-    catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
+    catalog::{
+        CatalogDeregistration, CatalogRegistration, CatalogTarget, NodeFields, Part, ReportedCheck, service_of_agent,
+    },
     check::CheckRegistration,
     duration::go_duration,
     fields::field,
@@ -62,6 +64,16 @@ pub struct Host {
     pub allow_exec: bool,
 }
 
+/// API by which a client registered a service of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registrar {
+    /// `agent/service/register`: the catalog does not change the service, except for tags.
+    #[default]
+    Agent,
+    /// `catalog/register`.
+    Catalog,
+}
+
 /// A service that a client registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
@@ -72,6 +84,8 @@ pub struct Registration {
     /// Time for which each check may be critical until the service is deregistered, in the order of the definition; `None`:
     /// for any time.
     pub deregister_after: Vec<Option<Duration>>,
+    /// API of the last registration.
+    pub registrar: Registrar,
     /// Tags that `catalog/register` gave to the service, in place of those of the body.
     pub catalog_tags: Option<Vec<String>>,
     /// Request body, which is stored and parsed again at the next start.
@@ -149,29 +163,35 @@ impl Registration {
             id: SmolStr::new(id),
             definition: Arc::new(definition),
             deregister_after,
+            registrar: Registrar::Agent,
             catalog_tags: None,
             body: body.clone(),
         })
     }
 
-    /// Returns this registration as the replacement of `known`, a registration with the same id: TTL checks in both
-    /// go on, and separately registered checks stay unless `only` is set.
+    /// Returns this registration as the replacement of `known`, a registration with the same id. As in Consul, the checks of
+    /// `known` that this one lacks stay unless `only` is set; TTL checks in both go on.
     ///
     /// # Errors
     /// As [`read`](Self::read); the merged registration may have too many checks.
     pub fn replacing(&self, known: &Self, only: bool, host: &Host) -> Result<Self, FieldError> {
-        if self.definition.instance.key != known.definition.instance.key {
-            return Ok(self.clone());
-        }
         let mut next = self.clone();
-        for (id, check) in known.checks() {
-            let is_there = self.check_ids().contains(&id);
-            let number = id.strip_prefix(&format!("service:{}", self.id)).map(|rest| rest.trim_start_matches(':'));
-            let was_added = !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
-            if !is_there && was_added && !only {
-                let service = Some(self.id.to_string());
-                next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
-            }
+        let given = self.check_ids();
+        let kept: Vec<_> = known.checks().into_iter().filter(|(id, _)| !only && !given.contains(id)).collect();
+        if given.len() + kept.len() > MAX_CHECKS {
+            let reason = format!(
+                "the service has {} checks that the request lacks, with which it would exceed {MAX_CHECKS} checks: deregister some, or \
+                 set ?replace-existing-checks",
+                kept.len()
+            );
+            return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
+        }
+        for (id, check) in kept {
+            let service = Some(self.id.to_string());
+            next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
+        }
+        if self.definition.instance.key != known.definition.instance.key {
+            return Ok(next);
         }
         // An unchanged TTL check must compare equal, or the checks would restart it.
         let definition = Arc::make_mut(&mut next.definition);
@@ -244,7 +264,7 @@ impl Registration {
         if let Some(checks) = checks.as_array_mut() {
             checks.push(added);
         }
-        Self::read(&body, host)
+        self.with_body(&body, host)
     }
 
     /// Returns the registration without a check; `None`: it has no check with this id.
@@ -253,7 +273,16 @@ impl Registration {
     /// None in practice: a valid registration stays valid without a check.
     pub fn without_check(&self, id: &str, host: &Host) -> Option<Result<Self, FieldError>> {
         let is_known = self.check_ids().iter().any(|known| known == id);
-        is_known.then(|| Self::read(&self.without(id), host))
+        is_known.then(|| self.with_body(&self.without(id), host))
+    }
+
+    /// Returns the registration with another body, by the same API and with the tags of the catalog.
+    fn with_body(&self, body: &Value, host: &Host) -> Result<Self, FieldError> {
+        let next = Self { registrar: self.registrar, ..Self::read(body, host)? };
+        match self.catalog_tags.clone() {
+            Some(tags) => next.with_catalog_tags(tags),
+            None => Ok(next),
+        }
     }
 
     /// Returns the body without one check.
@@ -322,14 +351,6 @@ fn ensure_bounds(instance: &Instance) -> Result<(), FieldError> {
         return Err(FieldError::Conflict { field: "Tags and Meta".to_owned(), reason });
     }
     Ok(())
-}
-
-/// Returns the tags of a service in a request, without duplicates and empty ones.
-///
-/// # Errors
-/// The field is not an array of strings.
-pub fn tags_of(service: &Value) -> Result<Vec<String>, FieldError> {
-    tags(&Fields::new(service, "Service")?)
 }
 
 fn tags(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {

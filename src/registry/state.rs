@@ -4,6 +4,8 @@
 //! a registration of the same instance is inactive until the file is removed.
 
 mod checks;
+mod reap;
+mod services;
 mod stored;
 mod unknown_id;
 
@@ -13,17 +15,19 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use self::checks::{unknown_check, with_check};
+pub use self::reap::CriticalChecks;
 use super::{
-    error::{FieldError, RegistryError},
+    error::RegistryError,
     external::{Announced, External},
     registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration},
 };
 use crate::model::{
-    announcement::{Announcements, CheckReport, HoldReason},
+    announcement::HoldReason,
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
     registered_name::RegisteredName,
     service::{Check, Definition, Definitions, Instance, InstanceKey},
+    token::Scope as Permission,
 };
 
 /// Most registered services of a node.
@@ -47,20 +51,24 @@ pub enum Change {
     /// Registers a check of a registered service or of the node. A check with its id is replaced.
     RegisterCheck(CheckRegistration),
     /// Deregisters the check with this id.
-    DeregisterCheck(String),
-    /// Replaces the tags of the registered service with this id, which has `EnableTagOverride`.
-    OverrideTags {
-        /// Id of the service.
-        id: String,
-        /// New tags.
-        tags: Vec<String>,
+    DeregisterCheck {
+        /// Id of the check.
+        check: String,
+        /// Scope of the client.
+        granted: Permission,
     },
+    /// Registers a service of this node in the catalog, or replaces one with its id that was registered so. As in Consul, where
+    /// the agent restores its own services in the catalog, one that was registered with the agent gets the new tags if it
+    /// has `EnableTagOverride`, and stays as it is otherwise.
+    RegisterInCatalog(Box<Registration>),
     /// Registers an external node, and services and checks of it.
     RegisterExternal(Box<CatalogRegistration>),
     /// Deregisters an external node, or a service or a check of it.
     DeregisterExternal(CatalogDeregistration),
     /// Reports the status of a TTL check.
     Report {
+        /// Scope of the client.
+        granted: Permission,
         /// Id of the check.
         check: String,
         /// Reported status.
@@ -100,6 +108,8 @@ pub enum Target {
 /// Outcome of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
+    /// The instance of a registered service, as it is defined after the change.
+    pub defined: Option<Arc<Instance>>,
     /// Affected instances.
     pub instances: Vec<InstanceKey>,
     /// After a release: instances that another hold still withholds.
@@ -230,7 +240,8 @@ impl State {
                 }
                 None => self.register_node_check(check, files, host),
             },
-            Change::DeregisterCheck(id) => {
+            Change::DeregisterCheck { check: id, granted } => {
+                self.ensure_permitted(&id, granted)?;
                 if self.node_checks.remove(id.as_str()).is_some() {
                     return Ok(Outcome { node: true, changed: true, ..Outcome::default() });
                 }
@@ -246,10 +257,7 @@ impl State {
                     None => Err(unknown_check(&id)),
                 }
             }
-            Change::OverrideTags { id, tags } => {
-                let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
-                self.replace(known.clone().with_catalog_tags(tags), files, host)
-            }
+            Change::RegisterInCatalog(registration) => self.register_in_catalog(*registration, files, host),
             Change::RegisterExternal(registration) => {
                 let name = registration.name.clone();
                 let before = self.external.clone();
@@ -262,7 +270,10 @@ impl State {
                 self.external.deregister(&request);
                 self.finish_external(&before, &request.name, files)
             }
-            Change::Report { check, .. } => self.report(&check, files),
+            Change::Report { check, granted, .. } => {
+                self.ensure_permitted(&check, granted)?;
+                self.report(&check, files)
+            }
             Change::Hold { target, kind, reason, period } => {
                 let (scope, instances) = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
@@ -328,114 +339,12 @@ impl State {
         self.maintenance.expire(now)
     }
 
-    /// Deregisters services with a check that is critical for longer than it allows, and returns their ids. An instance that a
-    /// file also defines is not deregistered: its checks are those of the file.
-    pub fn reap(&mut self, announced: &Announcements, files: &Definitions, now: u64) -> Vec<SmolStr> {
-        let mut gone = Vec::new();
-        self.registered.retain(|id, registration| {
-            let key = &registration.definition.instance.key;
-            let known = announced.get(key).filter(|_| !files.contains_key(key));
-            let reports = known.iter().filter_map(|known| known.report.as_ref()).flat_map(|report| &report.checks);
-            let is_due = |report: &CheckReport| {
-                let at = (0..registration.definition.checks.len())
-                    .find(|at| registration.definition.check_id(*at) == report.id);
-                let after = at.and_then(|at| registration.deregister_after.get(at).copied().flatten());
-                report.status == Status::Critical
-                    && after.is_some_and(|after| now >= report.since.saturating_add(after.as_secs()))
-            };
-            let stays = !reports.into_iter().any(is_due);
-            if !stays {
-                gone.push((id.clone(), key.clone()));
-            }
-            stays
-        });
-        for (_, key) in &gone {
-            self.forget_holds(key, files);
-        }
-        gone.into_iter().map(|(id, _)| id).collect()
-    }
-
-    /// Reports whether any registration sets `DeregisterCriticalServiceAfter`.
-    pub fn may_reap(&self) -> bool {
-        self.registered.values().any(|registration| registration.deregister_after.iter().any(Option::is_some))
-    }
-
-    fn register(
-        &mut self,
-        registration: Registration,
-        replace_checks: bool,
-        files: &Definitions,
-        host: &Host,
-    ) -> Result<Outcome, RegistryError> {
-        let key = registration.definition.instance.key.clone();
-        if files.contains_key(&key) {
-            return Err(RegistryError::Refused(format!(
-                "Instance {key} is defined by a service file: use another ID, or remove the file."
-            )));
-        }
-        let is_other = |known: &&Registration| known.id != registration.id && known.definition.instance.key == key;
-        if self.external.keys().any(|known| *known == key) {
-            return Err(RegistryError::Refused(format!(
-                "Instance {key} is registered on an external node: use another ID."
-            )));
-        }
-        if let Some(other) = self.registered.values().find(is_other) {
-            return Err(RegistryError::Refused(format!(
-                "Instance {key} is already registered with the ID {:?}: use another ID, or deregister that service.",
-                other.id
-            )));
-        }
-        let before = self.registered.get(&registration.id);
-        if before.is_none() && self.registered.len() >= MAX_REGISTERED {
-            return Err(RegistryError::Refused(format!(
-                "This node has {MAX_REGISTERED} registered services, the maximum: deregister some."
-            )));
-        }
-        let next = match before {
-            Some(before) => registration.replacing(before, replace_checks, host),
-            None => Ok(registration),
-        };
-        let next = next.and_then(|next| self.with_kept_tags(next)).and_then(Registration::with_allowed_targets);
-        let next = next.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let moved = self.take_checks(&next.check_ids(), Some(&next.id), files, host)?;
-        let before = self.registered.insert(next.id.clone(), next.clone());
-        if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
-            self.forget_holds(old, files);
-        }
-        let changed = before.as_ref() != Some(&next) || !moved.is_empty();
-        Ok(Outcome { changed, instances: vec![key], moved, ..Outcome::default() })
-    }
-
     /// Removes the holds of a deregistered instance, unless a file defines the instance.
     fn forget_holds(&mut self, key: &InstanceKey, files: &Definitions) {
         if files.contains_key(key) {
             return;
         }
         self.maintenance.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
-    }
-
-    /// Returns the registration with the tags that `catalog/register` gave to the service, if it still permits that.
-    fn with_kept_tags(&self, next: Registration) -> Result<Registration, FieldError> {
-        let known = self.registered.get(&next.id).filter(|_| next.catalog_tags.is_none());
-        let known = known.filter(|known| known.definition.instance.key == next.definition.instance.key);
-        match known.and_then(|known| known.catalog_tags.clone()) {
-            Some(tags) if next.definition.instance.tag_override => next.with_catalog_tags(tags),
-            _ => Ok(next),
-        }
-    }
-
-    fn replace(
-        &mut self,
-        registration: Result<Registration, FieldError>,
-        files: &Definitions,
-        host: &Host,
-    ) -> Result<Outcome, RegistryError> {
-        let registration = registration.and_then(|next| self.with_kept_tags(next));
-        let registration = registration.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let moved = self.take_checks(&registration.check_ids(), Some(&registration.id), files, host)?;
-        let key = registration.definition.instance.key.clone();
-        self.registered.insert(registration.id.clone(), registration);
-        Ok(Outcome { moved, ..changed(vec![key]) })
     }
 
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {

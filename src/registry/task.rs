@@ -16,7 +16,7 @@ use super::{
     external::Announced,
     registration::Host,
     request::Request,
-    state::{Change, MAX_STORED_LEN, MovedCheck, Outcome, State},
+    state::{Change, CriticalChecks, MAX_STORED_LEN, MovedCheck, Outcome, State},
 };
 use crate::{
     clock::{SteadyClock, unix_seconds},
@@ -89,7 +89,9 @@ pub async fn run(
 ) {
     let clock = SteadyClock::start();
     let ttl_ledger = TtlLedger::resume(state.greatest_ttl(), clock.now());
-    Task { state, host, store, outputs, clock, ttl_ledger, stopping: None, unsaved: false }.run(inputs, shutdown).await;
+    let critical = CriticalChecks::default();
+    let task = Task { state, host, store, outputs, clock, ttl_ledger, critical, stopping: None, unsaved: false };
+    task.run(inputs, shutdown).await;
 }
 
 struct Task {
@@ -99,6 +101,7 @@ struct Task {
     outputs: Outputs,
     clock: SteadyClock,
     ttl_ledger: TtlLedger,
+    critical: CriticalChecks,
     /// Unix time at which the agent began to stop.
     stopping: Option<u64>,
     /// True if the last write failed: the state on disk may be older, or unwritable.
@@ -205,7 +208,7 @@ impl Task {
     }
 
     fn reap(&mut self, announced: &Announcements, files: &Definitions) {
-        let gone = self.state.reap(announced, files, unix_seconds());
+        let gone = self.state.reap(&mut self.critical, announced, files, self.clock.now());
         if gone.is_empty() {
             return;
         }
@@ -218,7 +221,7 @@ impl Task {
 
     async fn apply(&mut self, change: Change, files: &Definitions) -> Result<Outcome, RegistryError> {
         let log_message = match &change {
-            Change::Register { .. } => Some("registered by HTTP"),
+            Change::Register { .. } | Change::RegisterInCatalog(_) => Some("registered by HTTP"),
             Change::Deregister(_) => Some("deregistered by HTTP"),
             _ => None,
         };

@@ -21,7 +21,7 @@ use crate::{
         engine::{Audience, Client, Decision, Engine, Origin, Settings, Transport},
         message::{
             codes::{Rcode, class, ede, rtype},
-            query::{HEADER, LookupName},
+            query::HEADER,
         },
         recursion::{
             Recursion, is_within,
@@ -50,8 +50,8 @@ pub struct HostAddresses {
 /// Reason why a host name has no addresses.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum HostLookupError {
-    /// The name, or the end of its CNAME chain, is in the discovery zone; holds that name.
-    #[error("{0} is in the discovery zone: use the address itself")]
+    /// The name, or the end of its CNAME chain, is in a zone of services; holds that zone.
+    #[error("names in {0} have the addresses of instances: use the address itself")]
     OwnZone(Name),
     /// No server could be asked, or the name is outside this server's zones and there are no upstreams.
     #[error("not in this agent's zones, and resolver.allow is empty: it asks no upstream")]
@@ -144,11 +144,10 @@ impl HostLookup {
     fn check_zone(&self, name: &[u8]) -> Result<(), HostLookupError> {
         let tables = self.tables.load();
         let mut zones = tables.discovery_zones();
-        if !zones.any(|zone| is_within(name, zone.wire())) {
-            return Ok(());
+        match zones.find(|zone| is_within(name, zone.wire())) {
+            Some(zone) => Err(HostLookupError::OwnZone(zone.clone())),
+            None => Ok(()),
         }
-        let name = LookupName::from_wire(name).and_then(|name| Name::from_labels(name.labels()).ok());
-        Err(HostLookupError::OwnZone(name.unwrap_or_else(Name::root)))
     }
 
     /// Adds the addresses of a reply.

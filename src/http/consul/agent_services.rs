@@ -38,7 +38,7 @@ fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<NodeRef<'a>> {
 
 pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| services_by_id(catalog, view)))
+        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |node| services_by_id(node.own_instances(catalog))))
     })
     .await
 }
@@ -91,7 +91,7 @@ fn unknown(id: &str) -> ApiError {
 
 /// Finds the instance with that id on a node.
 fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeInstance<'a>> {
-    let all = || node.instances(catalog).into_iter();
+    let all = || node.own_instances(catalog);
     let registered = all().find(|placed| placed.announcement.instance.api_id() == id);
     registered.or_else(|| all().find(|placed| placed.announcement.instance.is_called(id)))
 }
@@ -101,7 +101,7 @@ pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Re
         let texts = api.report_texts.borrow();
         let checks = own(&api, catalog).into_iter().flat_map(|node| {
             let of_node = show_newest(own_node_checks(&node).collect(), &Scope::Node, &texts);
-            let of_instances = node.instances(catalog).into_iter().flat_map(|placed| own_checks(&placed, &texts));
+            let of_instances = node.own_instances(catalog).flat_map(|placed| own_checks(&placed, &texts));
             of_node.into_iter().chain(of_instances).collect::<Vec<_>>()
         });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
@@ -156,7 +156,7 @@ pub(crate) async fn health_by_name(
     let (catalog, texts) = (&known.catalog, api.report_texts.borrow().clone());
     let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|node| node.instances(catalog))
+        .flat_map(|node| node.own_instances(catalog))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed, &texts))
         .collect();

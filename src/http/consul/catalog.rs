@@ -166,7 +166,7 @@ pub(crate) async fn node(
     show_unfiltered(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let node = matching_node(catalog, &name, &query)?;
         let shown = node.map(|node| {
-            let services = filter_services(services_by_id(catalog, node), filter.as_ref())?;
+            let services = filter_services(services_by_id(node.instances(catalog)), filter.as_ref())?;
             Ok(NodeServices { node: node.node(), services })
         });
         shown.transpose()
@@ -185,7 +185,7 @@ pub(crate) async fn node_services(
     let filter = query.filter()?;
     show_unfiltered(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let node = matching_node(catalog, &name, &query)?;
-        let services = node.map_or_else(BTreeMap::new, |node| services_by_id(catalog, node));
+        let services = node.map_or_else(BTreeMap::new, |node| services_by_id(node.instances(catalog)));
         let services = filter_services(services, filter.as_ref())?.into_values().collect();
         let node = node.map(|node| node.node());
         Ok(NodeServiceList { node, services })
@@ -205,9 +205,9 @@ fn filter_services(
 }
 
 /// Returns the instances of a node by the ids that clients know.
-pub(crate) fn services_by_id(catalog: &Catalog, node: NodeRef<'_>) -> BTreeMap<String, Service> {
+pub(crate) fn services_by_id<'a>(instances: impl IntoIterator<Item = NodeInstance<'a>>) -> BTreeMap<String, Service> {
     let mut services = BTreeMap::new();
-    for placed in node.instances(catalog) {
+    for placed in instances {
         let service = placed.service();
         // Ids in service files are unique only within a service. A duplicate id gets the service's name as prefix.
         let id = if services.contains_key(&service.id) {

@@ -1,23 +1,37 @@
 //! `/v1/catalog/register` and `/v1/catalog/deregister`: services of this node, and external nodes of which it is the owner.
 
-use axum::{extract::State, http::Uri, response::Response};
+use axum::{
+    extract::{Extension, State},
+    http::Uri,
+    response::Response,
+};
 use serde_json::Value;
 
-use super::mutations::{Body, CATALOG_WAIT, apply, read, register_service, request};
+use super::{
+    convert::node_id,
+    mutations::{
+        Body, CATALOG_WAIT, apply, ensure_followable, ensure_registrable, read, remove_check, request, shows,
+        wait_for_instances,
+    },
+};
 use crate::{
     http::{
         Api,
+        granted::Granted,
         query::{Query, bad},
         response::{ApiError, json},
     },
     model::{
+        announcement::Announcement,
         catalog::{Catalog, Freshness},
         followed_host::FollowedHost,
         registered_name::RegisteredName,
     },
     registry::{
         error::FieldError,
-        registration::{CatalogDeregistration, CatalogRegistration, Registration, field, tags_of},
+        registration::{
+            CatalogDeregistration, CatalogRegistration, CatalogTarget, Part, Registration, service_of_agent,
+        },
         state::Change,
     },
 };
@@ -25,12 +39,13 @@ use crate::{
 pub(crate) async fn register(State(api): State<Api>, uri: Uri, query: Query, body: Body) -> Result<Response, ApiError> {
     query.check()?;
     let body = read(body)?;
-    ensure_own_datacenter(&api, &query, &body)?;
-    if is_own_node(&api, &body) {
+    if is_own_node(&api, &query, &body)? {
         register_own(&api, &body).await?;
     } else {
         let registration = CatalogRegistration::read(&body).map_err(|error| invalid(&error))?;
         ensure_owner(&api, &registration.name)?;
+        ensure_own_id(&api, &registration)?;
+        registration.host_names().try_for_each(|host| ensure_followable(&api, Some(&host)))?;
         let name = registration.name.clone();
         change_external(&api, Change::RegisterExternal(Box::new(registration)), &name).await?;
     }
@@ -39,17 +54,18 @@ pub(crate) async fn register(State(api): State<Api>, uri: Uri, query: Query, bod
 
 pub(crate) async fn deregister(
     State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
     uri: Uri,
     query: Query,
     body: Body,
 ) -> Result<Response, ApiError> {
     query.check()?;
     let body = read(body)?;
-    ensure_own_datacenter(&api, &query, &body)?;
-    if is_own_node(&api, &body) {
-        deregister_own(&api, &body).await?;
+    let is_own = is_own_node(&api, &query, &body)?;
+    let request = CatalogDeregistration::read(&body).map_err(|error| invalid(&error))?;
+    if is_own {
+        deregister_own(&api, granted, request.part).await?;
     } else {
-        let request = CatalogDeregistration::read(&body).map_err(|error| invalid(&error))?;
         ensure_owner(&api, &request.name)?;
         let name = request.name.clone();
         change_external(&api, Change::DeregisterExternal(request), &name).await?;
@@ -61,45 +77,26 @@ fn invalid(error: &FieldError) -> ApiError {
     bad(&error.to_string())
 }
 
-/// Registers a service of this node. Of a service with `EnableTagOverride`, only the tags change, as in Consul, where the
-/// agent restores all else.
+/// Registers a service of this node, unless it is registered with the agent: the agent's definition counts, as in Consul.
 async fn register_own(api: &Api, body: &Value) -> Result<(), ApiError> {
-    let Some(service) = field(body, "Service").filter(|service| service.is_object()) else {
-        return Err(bad("Service is missing. Nodes need no registration: each announces itself."));
-    };
-    if field(body, "Check").or(field(body, "Checks")).is_some() {
-        let text = "Check: the catalog accepts no check results of a node with an agent. Register a TTL check with \
-                    /v1/agent/service/register and report to it.";
-        return Err(bad(text));
-    }
-    let (mut service, name) = (service.clone(), field(service, "Service").cloned());
-    if let (Some(fields), Some(name)) = (service.as_object_mut(), name) {
-        fields.insert("Name".to_owned(), name);
-    }
+    let service = service_of_agent(body).map_err(|error| invalid(&error))?;
     let registration = Registration::read(&service, &api.agent.host()).map_err(|error| invalid(&error))?;
-    let known = api.queries.snapshot();
-    let known = known.catalog.view().get(&api.agent.node).and_then(|view| {
-        let announcement = view.announcements.get(&registration.definition.instance.key)?;
-        Some(&announcement.instance).filter(|instance| instance.tag_override).cloned()
-    });
-    if known.is_none() {
-        return register_service(api, registration, false).await;
-    }
-    let (id, tags) = (registration.id.to_string(), tags_of(&service).map_err(|error| invalid(&error))?);
-    let expected = tags.clone();
-    let change = Change::OverrideTags { id, tags };
-    apply(api, change, |_, known| known.is_some_and(|known| *known.instance.tags == expected)).await.map(drop)
+    ensure_registrable(api, &registration)?;
+    let outcome = request(api, Change::RegisterInCatalog(Box::new(registration))).await?;
+    let Some(defined) = outcome.defined.filter(|_| outcome.changed) else { return Ok(()) };
+    let is_visible = |known: &Announcement| shows(known, &defined);
+    wait_for_instances(api, &outcome.instances, |_, known| known.is_some_and(is_visible)).await;
+    Ok(())
 }
 
-async fn deregister_own(api: &Api, body: &Value) -> Result<(), ApiError> {
-    if let Some(id) = field(body, "ServiceID").and_then(Value::as_str) {
-        apply(api, Change::Deregister(id.to_owned()), |_, known| known.is_none()).await?;
-    } else if let Some(id) = field(body, "CheckID").and_then(Value::as_str) {
-        apply(api, Change::DeregisterCheck(id.to_owned()), |_, _| true).await?;
-    } else {
-        return Err(bad("ServiceID or CheckID is missing. To remove a node, make it leave: PUT /v1/agent/leave."));
+async fn deregister_own(api: &Api, granted: Granted, part: Part) -> Result<(), ApiError> {
+    match part {
+        Part::Service(id) => apply(api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop),
+        Part::Check(id) => remove_check(api, id, granted).await,
+        Part::Node => {
+            Err(bad("ServiceID or CheckID is missing. To remove a node, make it leave: PUT /v1/agent/leave."))
+        }
     }
-    Ok(())
 }
 
 /// Sends a change of an external node to the registry and waits until the catalog shows it. Host names are looked up once before
@@ -130,34 +127,43 @@ async fn change_external(api: &Api, change: Change, name: &RegisteredName) -> Re
     Ok(())
 }
 
-fn is_own_node(api: &Api, body: &Value) -> bool {
-    field(body, "Node").and_then(Value::as_str).is_none_or(|node| node.eq_ignore_ascii_case(api.agent.node.as_str()))
-}
-
-fn ensure_own_datacenter(api: &Api, query: &Query, body: &Value) -> Result<(), ApiError> {
+/// Reports whether a request is about this node; refuses one of another datacenter.
+fn is_own_node(api: &Api, query: &Query, body: &Value) -> Result<bool, ApiError> {
+    let CatalogTarget { name, datacenter } = CatalogTarget::read(body).map_err(|error| invalid(&error))?;
     let own = &api.agent.datacenter;
-    let asked = field(body, "Datacenter").and_then(Value::as_str).filter(|datacenter| !datacenter.is_empty());
-    match asked.or_else(|| query.text("dc")) {
+    match datacenter.as_deref().or_else(|| query.text("dc")) {
         Some(other) if !other.eq_ignore_ascii_case(own.as_str()) => Err(bad(&format!(
             "Datacenter: this agent is in {own}. Send the request to an agent in {other:?}, which will own the node."
         ))),
-        _ => Ok(()),
+        _ => Ok(name.as_str() == api.agent.node.as_str()),
     }
 }
 
-/// Refuses changes of nodes that announce themselves, and of external nodes that another agent owns.
+/// Refuses the id of a node that announces itself, by which clients would take both for one node.
+fn ensure_own_id(api: &Api, registration: &CatalogRegistration) -> Result<(), ApiError> {
+    let Some(id) = registration.node.as_ref().and_then(|node| node.id) else { return Ok(()) };
+    let known = api.queries.snapshot();
+    let mut members = known.catalog.view().keys();
+    match members.find(|member| node_id(*member) == id.to_string()) {
+        Some(member) => Err(bad(&format!("ID: {id} is that of {member}, which has an agent: leave it out."))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses changes of nodes that announce themselves, and of external nodes that another agent owns. The owner may change its
+/// node, and so remove it, also while a member or another agent announces the name.
 fn ensure_owner(api: &Api, name: &RegisteredName) -> Result<(), ApiError> {
     let known = api.queries.snapshot();
     let catalog = &known.catalog;
+    let claims = catalog.claims(name);
+    if claims.iter().any(|claim| claim.owner == api.agent.node) {
+        return Ok(());
+    }
     if catalog.has_member(name) {
         return Err(bad(&format!(
             "Node: {name} has an agent and announces its own services: send the request to its agent. To remove a node, make it \
              leave: PUT /v1/agent/leave; one that is gone: PUT /v1/agent/force-leave/{name}."
         )));
-    }
-    let claims = catalog.claims(name);
-    if claims.iter().any(|claim| claim.owner == api.agent.node) {
-        return Ok(());
     }
     match claims.iter().find(|claim| claim.freshness != Freshness::Gone) {
         Some(other) => Err(bad(&format!(

@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     model::{
-        announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
+        announcement::{Announcement, HoldReason, InstanceState, NODE_CHECK, Node as ModelNode, SERVICE_MAINTENANCE},
         catalog::{Catalog, CatalogEntry, Freshness, NodeVersions, NodeView},
         followed_host::FollowedHost,
         health::Status,
@@ -25,10 +25,6 @@ use crate::{
 
 /// Namespace of node ids (RFC 9562 §5.5), unique to muster.
 const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_2026);
-/// Consul's check id for the health of a node, which clients look for.
-pub(crate) const NODE_CHECK: &str = "serfHealth";
-/// Consul's check id for maintenance of an instance; a colon and the instance's id follow.
-const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
 /// Returns the node's id, which depends only on its name: restarts do not change it, and all nodes return the same.
 pub(crate) fn node_id(name: &impl Borrow<[u8]>) -> String {

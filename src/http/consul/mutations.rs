@@ -11,12 +11,12 @@ use axum::{
     response::Response,
 };
 use serde_json::Value;
-use smol_str::SmolStr;
 
 use super::{agent_services::enable, convert::problem, newest_texts::wait_for_text};
 use crate::{
     api,
     control::Control,
+    dns::recursion::is_within,
     http::{
         Api,
         command::{CHANGE, RELOAD, refused, send},
@@ -26,12 +26,12 @@ use crate::{
     },
     model::{
         announcement::{Announcement, CheckReport, HoldReason, InstanceState, NODE_MAINTENANCE},
-        catalog::Catalog,
-        followed_host::FollowedHost,
+        catalog::{Catalog, CatalogEntry, Freshness},
+        followed_host::{FollowedHost, HostName},
         health::Status,
         maintenance,
         served_ttls::SPREAD,
-        service::InstanceKey,
+        service::{Instance, InstanceKey},
         token::Scope,
     },
     registry::{
@@ -70,18 +70,29 @@ pub(super) async fn apply(
     is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
 ) -> Result<Outcome, ApiError> {
     let outcome = request(api, change).await?;
-    visible(api, &outcome, is_visible).await;
+    wait_for_instances(api, &outcome.instances, is_visible).await;
     Ok(outcome)
 }
 
-/// Waits until the catalog shows the instances of a change.
-async fn visible(api: &Api, outcome: &Outcome, is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool) {
+/// Waits until the catalog shows a change of instances.
+pub(super) async fn wait_for_instances(
+    api: &Api,
+    instances: &[InstanceKey],
+    is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
+) {
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
-        outcome.instances.iter().all(|key| is_visible(key, known(key)))
+        instances.iter().all(|key| is_visible(key, known(key)))
     };
     api.queries.wait_for_catalog(there, CATALOG_WAIT).await;
+}
+
+/// Reports whether an instance is announced as it is defined. A host name is looked up once before the response, if that takes
+/// no longer than the wait.
+pub(super) fn shows(known: &Announcement, defined: &Instance) -> bool {
+    let Instance { host, addresses, .. } = &*known.instance;
+    known.instance.is_as_defined(defined) && FollowedHost::is_looked_up(host.as_deref(), addresses)
 }
 
 /// Waits until the catalog shows a change of the node's checks.
@@ -97,6 +108,7 @@ pub(crate) fn registry_error(error: &RegistryError) -> ApiError {
     let status = match error {
         RegistryError::Unknown(_) => StatusCode::NOT_FOUND,
         RegistryError::Refused(_) => StatusCode::BAD_REQUEST,
+        RegistryError::Forbidden(_) => StatusCode::FORBIDDEN,
         RegistryError::NotStored(_) => StatusCode::INSUFFICIENT_STORAGE,
     };
     ApiError(status, error.to_string())
@@ -106,27 +118,52 @@ pub(crate) async fn register(State(api): State<Api>, query: Query, body: Body) -
     query.check()?;
     let replace_checks = query.flag("replace-existing-checks")?;
     let registration = Registration::read(&read(body)?, &api.agent.host()).map_err(|error| bad(&error.to_string()))?;
-    register_service(&api, registration, replace_checks).await
-}
-
-pub(super) async fn register_service(
-    api: &Api,
-    registration: Registration,
-    replace_checks: bool,
-) -> Result<(), ApiError> {
-    let wanted = registration.definition.clone();
-    let checks: Vec<SmolStr> = (0..wanted.checks.len()).map(|at| wanted.check_id(at)).collect();
-    // Separately registered checks stay.
-    let is_visible = move |known: &Announcement| {
+    ensure_registrable(&api, &registration)?;
+    let checks = registration.check_ids();
+    let change = Change::Register { registration: Box::new(registration), replace_checks };
+    let outcome = request(&api, change).await?;
+    let Some(defined) = outcome.defined else { return Ok(()) };
+    // Checks that the request lacks stay, unless they are replaced.
+    let has_checks = |known: &Announcement| {
         let reported = known.report.iter().flat_map(|report| &report.checks);
         let (there, others): (Vec<_>, Vec<_>) = reported.partition(|check| checks.contains(&check.id));
-        // A host name is looked up once before the response, if that takes no longer than the wait.
-        let is_looked_up = FollowedHost::is_looked_up(known.instance.host.as_deref(), &known.instance.addresses);
-        let is_defined = known.instance.is_as_defined(&wanted.instance);
-        is_defined && is_looked_up && there.len() == checks.len() && (others.is_empty() || !replace_checks)
+        there.len() == checks.len() && (others.is_empty() || !replace_checks)
     };
-    let change = Change::Register { registration: Box::new(registration), replace_checks };
-    apply(api, change, |_, known| known.is_some_and(&is_visible)).await.map(drop)
+    let is_visible = |known: &Announcement| shows(known, &defined) && has_checks(known);
+    wait_for_instances(&api, &outcome.instances, |_, known| known.is_some_and(is_visible)).await;
+    Ok(())
+}
+
+/// Refuses a service that could not be answered, or would hide another one.
+pub(super) fn ensure_registrable(api: &Api, registration: &Registration) -> Result<(), ApiError> {
+    let instance = &registration.definition.instance;
+    ensure_followable(api, instance.host.as_deref().map(|host| &host.name))?;
+    // `web-1` on `a` and `web` on `1-a` have one label.
+    let known = api.queries.snapshot();
+    let entries = known.catalog.service(&instance.key.service).into_iter().flat_map(|service| service.entries());
+    let is_same =
+        |entry: &&CatalogEntry| entry.announcement.instance.key == instance.key && entry.node != api.agent.node;
+    match entries.filter(|entry| entry.freshness == Freshness::Live).find(is_same) {
+        Some(other) => {
+            Err(bad(&format!("Instance {} is announced by {}, too: use another ID.", instance.key, other.node)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses a host name in a zone of services: it would never have an address, since those names have addresses of instances.
+pub(super) fn ensure_followable(api: &Api, host: Option<&HostName>) -> Result<(), ApiError> {
+    let tables = api.explain.tables.load();
+    let zone = host.and_then(|host| {
+        let name = host.name();
+        tables.discovery_zones().find(|zone| is_within(name.wire(), zone.wire())).cloned()
+    });
+    match (host, zone) {
+        (Some(host), Some(zone)) => Err(bad(&format!(
+            "Address: {host} is in {zone}, whose names have the addresses of instances: use the address itself."
+        ))),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {
@@ -163,34 +200,33 @@ pub(crate) async fn deregister_check(
     Extension(granted): Extension<Granted>,
     Path(id): Path<String>,
 ) -> Result<(), ApiError> {
-    let known = api.queries.snapshot();
-    let node = known.catalog.view().get(&api.agent.node).and_then(|view| view.node.checks.as_ref());
-    if node.is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str())) {
-        require_operate(granted)?;
-    }
+    remove_check(&api, id, granted).await
+}
+
+/// Deregisters a check.
+pub(super) async fn remove_check(api: &Api, id: String, granted: Granted) -> Result<(), ApiError> {
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str()))
     };
-    let change = Change::DeregisterCheck(id.clone());
-    let outcome = apply(&api, change, |_, known| !known.is_some_and(has)).await?;
+    let change = Change::DeregisterCheck { check: id.clone(), granted: granted.scope() };
+    let outcome = apply(api, change, |_, known| !known.is_some_and(has)).await?;
     if outcome.node {
-        node_checks_visible(&api, |checks| checks.iter().all(|check| check.id != id.as_str())).await;
+        node_checks_visible(api, |checks| checks.iter().all(|check| check.id != id.as_str())).await;
     }
     Ok(())
 }
 
-async fn report(api: &Api, check: String, status: Status, output: String) -> Result<(), ApiError> {
+async fn report(api: &Api, granted: Granted, check: String, status: Status, output: &str) -> Result<(), ApiError> {
     let id = check.clone();
     let is_reported = move |known: &Announcement| {
         let report = known.report.as_ref()?;
         report.checks.iter().find(|check| check.id == id.as_str()).map(|check| check.status == status)
     };
     let id = check.clone();
-    let sent = output.clone();
-    let change = Change::Report { check, status, output };
+    let change = Change::Report { check, granted: granted.scope(), status, output: output.to_owned() };
     let outcome = apply(api, change, |_, known| known.and_then(&is_reported) == Some(true)).await?;
     if let Some(check) = &outcome.ttl_report {
-        wait_for_text(api, check, status, &sent, CATALOG_WAIT).await;
+        wait_for_text(api, check, status, output, CATALOG_WAIT).await;
     }
     if outcome.node {
         let is_reported = |check: &CheckReport| check.id == id.as_str() && check.status == status;
@@ -199,25 +235,40 @@ async fn report(api: &Api, check: String, status: Status, output: String) -> Res
     Ok(())
 }
 
-pub(crate) async fn pass(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Result<(), ApiError> {
-    report(&api, id, Status::Passing, query.text("note").unwrap_or_default().to_owned()).await
+/// A report to a TTL check: the granted scope, the id of the check and the query.
+type Report = (State<Api>, Extension<Granted>, Path<String>, Query);
+
+pub(crate) async fn pass(report: Report) -> Result<(), ApiError> {
+    report_note(report, Status::Passing).await
 }
 
-pub(crate) async fn warn(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Result<(), ApiError> {
-    report(&api, id, Status::Warning, query.text("note").unwrap_or_default().to_owned()).await
+pub(crate) async fn warn(report: Report) -> Result<(), ApiError> {
+    report_note(report, Status::Warning).await
 }
 
-pub(crate) async fn fail(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Result<(), ApiError> {
-    report(&api, id, Status::Critical, query.text("note").unwrap_or_default().to_owned()).await
+pub(crate) async fn fail(report: Report) -> Result<(), ApiError> {
+    report_note(report, Status::Critical).await
 }
 
-pub(crate) async fn update(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Result<(), ApiError> {
+async fn report_note(
+    (State(api), Extension(granted), Path(id), query): Report,
+    status: Status,
+) -> Result<(), ApiError> {
+    report(&api, granted, id, status, query.text("note").unwrap_or_default()).await
+}
+
+pub(crate) async fn update(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<(), ApiError> {
     let body = read(body)?;
     let text = |key: &str| field(&body, key).and_then(Value::as_str).unwrap_or_default();
     let word = text("Status");
     let status = Status::from_word(word)
         .ok_or_else(|| bad(&format!("Invalid check status: {word:?}. Expected passing, warning or critical.")))?;
-    report(&api, id, status, text("Output").to_owned()).await
+    report(&api, granted, id, status, text("Output")).await
 }
 
 async fn hold(api: &Api, target: Target, kind: HoldReason, query: &Query) -> Result<Outcome, ApiError> {
@@ -240,7 +291,7 @@ async fn release(api: &Api, target: Target, kinds: Vec<HoldReason>) -> Result<Ou
         InstanceState::Withheld(kind, _) => !kinds.contains(&kind) || still(key) == Some(kind),
         _ => true,
     };
-    visible(api, &outcome, |key, known| known.is_none_or(|known| is_released(key, known))).await;
+    wait_for_instances(api, &outcome.instances, |key, known| known.is_none_or(|known| is_released(key, known))).await;
     Ok(outcome)
 }
 

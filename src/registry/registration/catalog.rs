@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::{
     addresses::Addresses,
-    check::{check_notes, check_text},
-    fields::{Fields, is},
+    check::{check_id, check_notes, check_text},
+    fields::{Fields, field, is},
 };
 use crate::{
     model::{
         announcement::bounded,
+        followed_host::HostName,
         health::Status,
         registered_name::{MAX_REGISTERED_NAME, RegisteredName},
     },
@@ -92,6 +93,48 @@ pub enum Part {
     Check(String),
 }
 
+/// Node and datacenter of a request to the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogTarget {
+    /// Name of the node.
+    pub name: RegisteredName,
+    /// Datacenter; `None`: that of the agent.
+    pub datacenter: Option<String>,
+}
+
+impl CatalogTarget {
+    /// Reads the body of `PUT /v1/catalog/register` or `deregister`.
+    ///
+    /// # Errors
+    /// The first invalid field.
+    pub fn read(body: &Value) -> Result<Self, FieldError> {
+        let fields = Fields::new(body, "")?;
+        let datacenter = fields.text("Datacenter")?.map(str::to_owned);
+        Ok(Self { name: node_name(&fields)?.0, datacenter })
+    }
+}
+
+/// Reads the service of a request about the node of the agent, as a service of `agent/service/register`.
+///
+/// # Errors
+/// The first invalid field: the request has no service, or checks, whose results the agent's own checks would replace.
+pub fn service_of_agent(body: &Value) -> Result<Value, FieldError> {
+    let fields = Fields::new(body, "")?;
+    refuse_partitions(&fields)?;
+    if let Some((field, _)) = fields.checks()?.into_iter().next() {
+        let reason = "the catalog accepts no check results of a node with an agent: register a TTL check with \
+                      /v1/agent/check/register and report to it";
+        return Err(FieldError::Conflict { field, reason: reason.to_owned() });
+    }
+    match fields.get("Service") {
+        Some(body) if !fields.is_empty("Service") => service(body),
+        _ => Err(FieldError::Missing {
+            field: "Service",
+            what: "the service to register; the node needs no registration, because its agent announces it",
+        }),
+    }
+}
+
 impl CatalogRegistration {
     /// Reads the body of `PUT /v1/catalog/register`.
     ///
@@ -113,6 +156,16 @@ impl CatalogRegistration {
         let service = if fields.is_empty("Service") { None } else { fields.get("Service").map(service).transpose()? };
         let checks = fields.checks()?.into_iter().map(|(field, check)| ReportedCheck::read(check, &field, &name));
         Ok(Self { node, skips_update, service, checks: checks.collect::<Result<_, _>>()?, name })
+    }
+
+    /// Returns the host names that are addresses of the node and of the service.
+    pub fn host_names(&self) -> impl Iterator<Item = HostName> {
+        let of_node = self.node.iter().filter_map(|node| match &node.addresses {
+            Addresses::Of(name) => Some(name.clone()),
+            Addresses::Given(_) => None,
+        });
+        let of_service = self.service.as_ref().and_then(|service| field(service, "Address")?.as_str());
+        of_node.chain(of_service.and_then(|text| HostName::parse(text).ok()))
     }
 }
 
@@ -176,7 +229,7 @@ impl ReportedCheck {
             let reason = "CheckID is missing: it is the id of the check, by default its Name".to_owned();
             return Err(FieldError::Conflict { field: fields.place().to_owned(), reason });
         };
-        check_text(&fields, if id.is_some() { "CheckID" } else { "Name" }, given)?;
+        check_id(&fields, if id.is_some() { "CheckID" } else { "Name" }, given)?;
         let name = name.unwrap_or_default();
         if !name.is_empty() {
             check_text(&fields, "Name", name)?;

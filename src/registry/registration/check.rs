@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{
-        announcement::{MAX_CHECK_TEXT, cut},
+        announcement::{MAX_CHECK_TEXT, cut, is_reserved_check},
         bounds,
         health::Status,
         service::{
@@ -59,7 +59,7 @@ impl CheckRegistration {
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the check's name" })?;
         let given = ["CheckID", "ID"].into_iter().find(|field| !fields.is_empty(field)).unwrap_or("Name");
         let id = fields.text(given)?.unwrap_or(name);
-        check_text(&fields, given, id)?;
+        check_id(&fields, given, id)?;
         Ok(Self { service: fields.text("ServiceID")?.map(str::to_owned), id: SmolStr::new(id), body: body.clone() })
     }
 
@@ -194,7 +194,13 @@ fn alias(fields: &Fields<'_>, own: Option<&str>, host: &Host) -> Result<AliasTar
         let reason = format!("only this node can be an alias, which is {:?}, got {node:?}", host.node.as_str());
         return Err(FieldError::Conflict { field: fields.path("AliasNode"), reason });
     }
-    let Some(id) = fields.text("AliasService")? else { return Ok(AliasTarget::Node) };
+    let Some(id) = fields.text("AliasService")? else {
+        if own.is_none() {
+            let reason = "the check is one of the node, which would be an alias of itself: set ServiceID".to_owned();
+            return Err(FieldError::Conflict { field: fields.path("AliasNode"), reason });
+        }
+        return Ok(AliasTarget::Node);
+    };
     if own == Some(id) {
         let reason = "the service is an alias of itself".to_owned();
         return Err(FieldError::Conflict { field: fields.path("AliasService"), reason });
@@ -228,7 +234,7 @@ fn title(fields: &Fields<'_>) -> Result<Option<CheckTitle>, FieldError> {
     let field = if fields.is_empty("CheckID") { "ID" } else { "CheckID" };
     let (id, name, notes) = (fields.text(field)?, fields.text("Name")?, fields.text("Notes")?);
     if let Some(id) = id {
-        check_text(fields, field, id)?;
+        check_id(fields, field, id)?;
     }
     if let Some(name) = name {
         check_text(fields, "Name", name)?;
@@ -297,6 +303,16 @@ fn endpoint(fields: &Fields<'_>, field: &str, text: &str) -> Result<Endpoint, Fi
         _ => "`host:port`, such as \"127.0.0.1:8080\"",
     };
     parse_endpoint(text, None).ok_or_else(|| fields.mismatch(field, expected))
+}
+
+/// Verifies an id of a check.
+pub(super) fn check_id(fields: &Fields<'_>, field: &str, id: &str) -> Result<(), FieldError> {
+    check_text(fields, field, id)?;
+    if is_reserved_check(id) {
+        let reason = format!("the id {id:?} is reserved for the check that muster itself shows by it: use another one");
+        return Err(FieldError::Conflict { field: fields.path(field), reason });
+    }
+    Ok(())
 }
 
 pub(super) fn check_text(fields: &Fields<'_>, field: &str, text: &str) -> Result<(), FieldError> {

@@ -69,14 +69,7 @@ impl<'a> Fields<'a> {
 
     /// Reports whether the field is missing or has the zero value of its type.
     pub(super) fn is_empty(&self, field: &str) -> bool {
-        match self.get(field) {
-            None | Some(Value::Null | Value::Bool(false)) => true,
-            Some(Value::String(text)) => text.is_empty(),
-            Some(Value::Array(list)) => list.is_empty(),
-            Some(Value::Object(table)) => table.values().all(|v| matches!(v, Value::Null | Value::Bool(false))),
-            Some(Value::Number(number)) => number.as_f64() == Some(0.0),
-            Some(Value::Bool(true)) => false,
-        }
+        self.get(field).is_none_or(is_zero)
     }
 
     /// Reports whether the field is missing or `null`.
@@ -182,6 +175,18 @@ impl<'a> Fields<'a> {
             Some(_) => return Err(self.mismatch("Checks", "an array of objects")),
         }
         Ok(checks)
+    }
+}
+
+/// Reports whether a value is the zero value of its type, as Go encodes unset fields: an object, if all its values are.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(table) => table.values().all(is_zero),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     model::{
         maintenance::Scope,
         service::{Definition, Definitions, InstanceKey, MAX_NODE_CHECKS, Probe},
+        token::Scope as Permission,
     },
     registry::{
         error::{FieldError, RegistryError},
@@ -84,6 +85,19 @@ impl State {
     /// Reports whether the configuration has a check of the node with this id.
     pub(super) fn is_configured(&self, id: &str) -> bool {
         self.configured.iter().any(|check| check.id() == Some(id))
+    }
+
+    /// Refuses a change of a check of the node, which withholds all instances, to a client that may not withhold them.
+    pub(super) fn ensure_permitted(&self, check: &str, granted: Permission) -> Result<(), RegistryError> {
+        let is_of_node = self.node_checks.contains_key(check) || self.is_configured(check);
+        if !is_of_node || granted >= Permission::Operate {
+            return Ok(());
+        }
+        Err(RegistryError::Forbidden(format!(
+            "scope {} is required for {check:?}, a check of the node; the token has scope {}.",
+            Permission::Operate.as_str(),
+            granted.as_str()
+        )))
     }
 
     /// Accepts a report to a TTL check, of the node or of a service.

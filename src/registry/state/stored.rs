@@ -13,7 +13,7 @@ use crate::{
         registered_name::RegisteredName,
         service::InstanceKey,
     },
-    registry::registration::{CheckRegistration, Host, Registration},
+    registry::registration::{CheckRegistration, Host, Registrar, Registration},
 };
 
 /// Version of the stored format.
@@ -34,6 +34,11 @@ impl State {
         let tags: BTreeMap<String, Vec<String>> = tags.collect();
         if !tags.is_empty() {
             all["catalog_tags"] = json!(tags);
+        }
+        let of_catalog = self.registered.values().filter(|known| known.registrar == Registrar::Catalog);
+        let of_catalog: Vec<&str> = of_catalog.map(|known| known.id.as_str()).collect();
+        if !of_catalog.is_empty() {
+            all["of_catalog"] = json!(of_catalog);
         }
         if let Some(ttl) = self.greatest_ttl {
             all["greatest_ttl"] = ttl.into();
@@ -65,6 +70,11 @@ impl State {
             match Registration::read(&body, host) {
                 Ok(registration) => drop(state.registered.insert(registration.id.clone(), registration)),
                 Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for id in stored.get("of_catalog").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(known) = id.as_str().and_then(|id| state.registered.get_mut(id)) {
+                known.registrar = Registrar::Catalog;
             }
         }
         for (id, tags) in stored.get("catalog_tags").and_then(Value::as_object).into_iter().flatten() {

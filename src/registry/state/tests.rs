@@ -2,18 +2,20 @@
 //!
 //! The file is long because all tables share one node and its registrations.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
+use smol_str::SmolStr;
 
-use super::{Change, MovedCheck, State, Target};
+use super::{Change, CriticalChecks, MovedCheck, State, Target};
 use crate::{
     model::{
         announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
         health::Status,
         maintenance::Scope,
         name::Label,
-        service::{CheckTitle, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
+        service::{Check, CheckTitle, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
+        token::Scope as Permission,
     },
     registry::{
         error::RegistryError,
@@ -389,6 +391,7 @@ impl Node {
             let kind = match error {
                 RegistryError::Unknown(_) => "unknown",
                 RegistryError::Refused(_) => "refused",
+                RegistryError::Forbidden(_) => "forbidden",
                 RegistryError::NotStored(_) => "not stored",
             };
             format!("{kind}: {error}")
@@ -426,6 +429,14 @@ fn register(body: &Value, replace_checks: bool) -> Change {
     Change::Register { registration: Box::new(read(body).unwrap()), replace_checks }
 }
 
+fn register_in_catalog(body: &Value) -> Change {
+    Change::RegisterInCatalog(Box::new(read(body).unwrap()))
+}
+
+fn remove_check(id: &str) -> Change {
+    Change::DeregisterCheck { check: id.into(), granted: Permission::Operate }
+}
+
 fn check(body: &Value) -> Change {
     Change::RegisterCheck(CheckRegistration::read(body).unwrap())
 }
@@ -445,18 +456,18 @@ fn services_and_checks_are_registered_and_deregistered_by_id() {
     node.restarted();
     assert_eq!(node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TCP": "a:1"}))), Ok(true), "replaced");
     assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
-    assert_eq!(node.apply(Change::DeregisterCheck("service:a".into())), Ok(true));
+    assert_eq!(node.apply(remove_check("service:a")), Ok(true));
     assert_eq!(node.shown()[1], "web/a-host-a [disk]");
     assert_eq!(node.register(&json!({"Name": "db", "ID": "a"})), Ok(true), "another service by the same id");
-    assert_eq!(node.shown(), ["db/a-host-a []", "ssh/ssh-host-a [service:ssh]"]);
+    assert_eq!(node.shown(), ["db/a-host-a [disk]", "ssh/ssh-host-a [service:ssh]"]);
     assert_eq!(node.apply(Change::Deregister("a".into())), Ok(true));
     assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]"]);
 
     let refused = [
         (Change::Deregister("a".into()), "unknown: Unknown service ID \"a\""),
         (Change::Deregister("ssh-host-a".into()), "refused: Instance ssh/ssh-host-a is defined by a service file"),
-        (Change::DeregisterCheck("x".into()), "unknown: Unknown check ID"),
-        (Change::DeregisterCheck("service:ssh".into()), "refused: Check \"service:ssh\" is defined by a service file"),
+        (remove_check("x"), "unknown: Unknown check ID"),
+        (remove_check("service:ssh"), "refused: Check \"service:ssh\" is defined by a service file"),
         (check(&json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
         (check(&json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: Instance ssh/ssh-host-a"),
         (register(&json!({"Name": "ssh"}), false), "refused: Instance ssh/ssh-host-a is defined by a service file"),
@@ -491,7 +502,10 @@ fn service_file_takes_precedence_over_registration() {
 
 #[test]
 fn only_ttl_checks_accept_reports_and_none_is_stored_here() {
-    let report = |check: &str, status| Change::Report { check: check.into(), status, output: "x".into() };
+    let report = |check: &str, status| {
+        let granted = Permission::Register;
+        Change::Report { check: check.into(), granted, status, output: "x".into() }
+    };
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
     node.register(&json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
     // The results of checks are stored with those of service files.
@@ -537,6 +551,119 @@ fn repeated_registration_keeps_ttl_checks_and_separate_checks() {
     assert_eq!(again.shown(), ["web/a-host-a [service:a]"]);
 }
 
+/// As in Consul, where only `replace-existing-checks` removes checks: a client that registers without its check leaves no dead
+/// instance in answers.
+#[test]
+fn repeated_registration_keeps_the_checks_that_it_lacks() {
+    let mut node = Node::new(&[]);
+    node.register(&json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TTL": "9s"}]})).unwrap();
+    let steps = [
+        (json!({"Name": "web"}), false, "web/web-host-a [service:web:1,service:web:2]"),
+        (
+            json!({"Name": "web", "Check": {"TCP": "a:1"}}),
+            false,
+            "web/web-host-a [service:web,service:web:1,service:web:2]",
+        ),
+        (json!({"Name": "web", "Port": 80, "Check": {"TCP": "a:1"}}), true, "web/web-host-a [service:web]"),
+        (json!({"Name": "web", "Port": 81}), false, "web/web-host-a [service:web]"),
+        (json!({"Name": "other", "ID": "web"}), false, "other/web-host-a [service:web]"),
+        (json!({"Name": "web"}), true, "web/web-host-a []"),
+    ];
+    for (body, replace, expected) in steps {
+        assert_eq!(node.apply(register(&body, replace)).map(|_| ()), Ok(()), "{body}");
+        assert_eq!(node.shown(), [expected], "{body}");
+        node.restarted();
+    }
+    let many = |from: usize| json!({"Name": "web", "Checks": (from..from + 32).map(|at| json!({"CheckID": at.to_string(), "TTL": "5s"})).collect::<Vec<_>>()});
+    node.register(&many(0)).unwrap();
+    let error = node.register(&many(1)).unwrap_err();
+    assert!(
+        error.contains("the service has 1 checks that the request lacks") && error.contains("replace-existing-checks"),
+        "{error}"
+    );
+}
+
+#[test]
+fn catalog_changes_only_tags_of_a_service_of_the_agent() {
+    let mut node = Node::new(&[]);
+    let web = json!({"Name": "web", "Port": 80, "Tags": ["v1"], "Check": {"TTL": "5s"}});
+    node.register(&web).unwrap();
+    let of_catalog = json!({"Name": "web", "Port": 81, "Tags": ["v2"]});
+    assert_eq!(node.apply(register_in_catalog(&of_catalog)), Ok(false));
+    assert_eq!(node.register(&web), Ok(false), "nothing has changed");
+    let free = json!({"Name": "web", "Port": 80, "Tags": ["v1"], "EnableTagOverride": true});
+    node.register(&free).unwrap();
+    assert_eq!(node.apply(register_in_catalog(&of_catalog)), Ok(true));
+    let shown = |node: &Node| {
+        let all = node.state.definitions(&node.files);
+        let definition = all.values().next().unwrap();
+        (definition.instance.port, definition.instance.tags.join(" "), definition.checks.len())
+    };
+    assert_eq!(shown(&node), (Some(80), "v2".to_owned(), 1));
+    // A check that another service takes leaves the tags.
+    node.register(&json!({"Name": "db", "Check": {"CheckID": "service:web", "TTL": "5s"}})).unwrap();
+    assert_eq!(node.apply(Change::Deregister("db".into())), Ok(true));
+    assert_eq!(shown(&node), (Some(80), "v2".to_owned(), 0));
+}
+
+#[test]
+fn service_of_the_catalog_is_changed_by_the_catalog_until_the_agent_has_it() {
+    let mut node = Node::new(&[]);
+    let of_catalog = |port: u16| json!({"Name": "web", "Port": port});
+    assert_eq!(node.apply(register_in_catalog(&of_catalog(80))), Ok(true));
+    node.apply(check(&json!({"Name": "disk", "ServiceID": "web", "TTL": "9s"}))).unwrap();
+    let mut node = Node { state: node.restarted(), files: Definitions::new() };
+    assert_eq!(node.apply(register_in_catalog(&of_catalog(81))), Ok(true));
+    assert_eq!(node.shown(), ["web/web-host-a [disk]"]);
+    assert_eq!(node.register(&of_catalog(82)), Ok(true));
+    assert_eq!(node.apply(register_in_catalog(&of_catalog(83))), Ok(false));
+}
+
+#[test]
+fn ids_of_checks_with_a_meaning_are_refused() {
+    for id in ["serfHealth", "_node_maintenance", "_service_maintenance", "_service_maintenance:web"] {
+        let of_service = json!({"Name": "web", "Check": {"CheckID": id, "TTL": "5s"}});
+        let separate = json!({"Name": id, "TTL": "5s"});
+        let renamed = json!({"Name": "x", "ID": id, "ServiceID": "web", "TTL": "5s"});
+        let read_check = |body: &Value| CheckRegistration::read(body).map_err(|error| error.to_string());
+        for error in
+            [read(&of_service).unwrap_err(), read_check(&separate).unwrap_err(), read_check(&renamed).unwrap_err()]
+        {
+            assert!(error.contains(&format!("the id {id:?} is reserved")), "{error}");
+        }
+    }
+    let of_node = CheckRegistration::read(&json!({"Name": "self", "AliasNode": "host-a"})).unwrap().of_node(&host());
+    assert!(of_node.unwrap_err().to_string().contains("alias of itself"));
+}
+
+#[test]
+fn unset_objects_of_other_features_are_accepted() {
+    let catalog = json!({
+        "Name": "web", "Proxy": {"Mode": "", "MeshGateway": {}, "Expose": {}, "Config": null, "LocalServicePort": 0},
+        "Connect": {}, "Kind": "",
+    });
+    assert_eq!(shown(&read(&catalog).unwrap()), "web/web-host-a as web at 10.0.0.7:-");
+    let error = read(&json!({"Name": "web", "Proxy": {"Expose": {"Checks": true}}})).unwrap_err();
+    assert!(error.contains("Proxy is not supported"), "{error}");
+}
+
+#[test]
+fn changes_of_checks_of_the_node_need_the_scope_operate() {
+    let mut node = Node::new(&[]);
+    node.state.set_configured_checks([configured_check()].into());
+    node.apply(check(&json!({"Name": "disk", "TTL": "9s"}))).unwrap();
+    for id in ["disk", "node:1"] {
+        let remove = |granted| Change::DeregisterCheck { check: id.into(), granted };
+        let report =
+            |granted| Change::Report { check: id.into(), granted, status: Status::Passing, output: String::new() };
+        for change in [remove(Permission::Register), report(Permission::Register)] {
+            let error = node.apply(change).unwrap_err();
+            assert!(error.starts_with("forbidden: Permission denied: scope operate is required"), "{error}");
+        }
+    }
+    assert_eq!(node.node_checks().len(), 2);
+}
+
 #[test]
 fn deregistration_removes_the_holds_of_the_instance() {
     let hold = || Change::Hold {
@@ -573,7 +700,7 @@ fn registration_with_the_label_of_another_is_refused() {
 fn holds_end_by_time_limit_or_release() {
     let mut node = Node::new(&[json!({"Name": "web"}), json!({"Name": "db"})]);
     let hold = |target, kind, seconds: Option<u64>| {
-        let period = seconds.map(std::time::Duration::from_secs);
+        let period = seconds.map(Duration::from_secs);
         Change::Hold { target, kind, reason: "kernel".into(), period }
     };
     let web = || Target::Instance("web-host-a".into());
@@ -642,16 +769,26 @@ fn deregistration_behind_a_file_keeps_the_files_holds() {
     };
     let announced = Announcements::from_iter([critical.into_entry()]);
     assert!(
-        node.state.clone().reap(&announced, &node.files, 1_000).is_empty(),
+        reaped_after(60, &node.state, &announced, &node.files).is_empty(),
         "the file's instance is critical, not the registration's"
     );
-    assert_eq!(node.state.clone().reap(&announced, &Definitions::new(), 1_000).len(), 1);
+    assert_eq!(reaped_after(60, &node.state, &announced, &Definitions::new()).len(), 1);
 
     for change in [Change::Deregister("web".into()), register(&json!({"Name": "other", "ID": "web"}), false)] {
         let mut node = Node { state: node.state.clone(), files: node.files.clone() };
         assert_eq!(node.apply(change), Ok(true));
         assert_eq!(node.state.maintenance().0.len(), 1, "the file's instance stays drained");
     }
+}
+
+/// Returns the services that are deregistered when they have been critical for this many seconds of a run.
+fn reaped_after(seconds: u64, state: &State, announced: &Announcements, files: &Definitions) -> Vec<SmolStr> {
+    let (mut state, mut critical) = (state.clone(), CriticalChecks::default());
+    assert!(
+        state.reap(&mut critical, announced, files, Duration::from_secs(7)).is_empty(),
+        "the time before does not count"
+    );
+    state.reap(&mut critical, announced, files, Duration::from_secs(7 + seconds))
 }
 
 fn report(id: &str, status: Status, since: u64) -> CheckReport {
@@ -668,16 +805,16 @@ fn service_is_deregistered_by_the_check_that_asks_for_it() {
     let mut node = Node::new(&[]);
     assert_eq!(node.register(&body), Ok(true));
     let critical = |id, since| report(id, Status::Critical, since);
-    // Reports, time, and whether the service is deregistered.
+    // Reports, seconds, and whether the service is deregistered.
     let cases = [
         (vec![critical("keeps", 0)], 100_000, false),
-        (vec![critical("minute", 1_000)], 1_059, false),
-        (vec![critical("minute", 1_000)], 1_060, true),
-        (vec![critical("hour", 1_000), critical("keeps", 0)], 4_000, false),
-        (vec![critical("hour", 1_000)], 4_600, true),
+        (vec![critical("minute", 1_000)], 59, false),
+        (vec![critical("minute", 1_000)], 60, true),
+        (vec![critical("hour", 1_000), critical("keeps", 0)], 3_000, false),
+        (vec![critical("hour", 1_000)], 3_600, true),
         (vec![report("minute", Status::Warning, 0)], 100_000, false),
     ];
-    for (checks, now, expected) in cases {
+    for (checks, seconds, expected) in cases {
         let key = InstanceKey { service: Label::parse("web").unwrap().into(), id: Label::parse("web-host-a").unwrap() };
         let known = Announcement {
             report: Some(Arc::new(HealthReport { since: 0, checks: checks.clone() })),
@@ -688,8 +825,8 @@ fn service_is_deregistered_by_the_check_that_asks_for_it() {
             )
         };
         let announced = Announcements::from_iter([known.into_entry()]);
-        let gone = node.state.clone().reap(&announced, &node.files, now);
-        assert_eq!(!gone.is_empty(), expected, "{checks:?} at {now}");
+        let gone = reaped_after(seconds, &node.state, &announced, &node.files);
+        assert_eq!(!gone.is_empty(), expected, "{checks:?} after {seconds} s");
     }
 }
 
@@ -730,21 +867,25 @@ fn last_registration_of_a_check_id_counts() {
     assert_eq!(node.apply(of_file), Err(refused.to_owned()));
 }
 
+/// A check of the node in the configuration.
+fn configured_check() -> Check {
+    let title = Some(CheckTitle { id: Some("node:1".into()), ..CheckTitle::default() });
+    Check { title, ..Check::new(Probe::Systemd { unit: "sshd.service".to_owned() }) }
+}
+
 #[test]
 fn checks_of_the_node_are_registered_reported_and_deregistered() {
     let mut node = Node::new(&[]);
-    let configured = crate::model::service::Check {
-        title: Some(CheckTitle { id: Some("node:1".into()), ..CheckTitle::default() }),
-        ..crate::model::service::Check::new(Probe::Systemd { unit: "sshd.service".to_owned() })
-    };
-    node.state.set_configured_checks([configured].into());
+    node.state.set_configured_checks([configured_check()].into());
     let load = json!({"Name": "Load", "CheckID": "load", "Notes": "uptime(1)", "TTL": "30s"});
     assert_eq!(node.apply(check(&load)), Ok(true));
     assert_eq!(node.apply(check(&load)), Ok(false), "identical registration");
     assert_eq!(node.apply(check(&json!({"Name": "disk", "TCP": "10.0.0.7:1", "Interval": "5s"}))), Ok(true));
     assert_eq!(node.node_checks(), ["node:1 systemd sshd.service", "disk tcp 10.0.0.7:1", "load ttl 30s"]);
     assert_eq!(node.shown(), [""; 0], "they are no instances");
-    let report = |id: &str| Change::Report { check: id.into(), status: Status::Passing, output: String::new() };
+    let granted = Permission::Operate;
+    let report =
+        |id: &str| Change::Report { check: id.into(), granted, status: Status::Passing, output: String::new() };
     let outcome = node.state.apply(report("load"), &node.files, &host(), 100).unwrap();
     assert_eq!(outcome.ttl_report, Some((Scope::Node, "load".into())));
 
@@ -755,7 +896,7 @@ fn checks_of_the_node_are_registered_reported_and_deregistered() {
     let refused = [
         (report("disk"), "refused: Check \"disk\" is not a TTL check and accepts no reports."),
         (report("x"), "unknown: Unknown check ID \"x\""),
-        (Change::DeregisterCheck("node:1".into()), "refused: Check \"node:1\" is defined in the configuration"),
+        (remove_check("node:1"), "refused: Check \"node:1\" is defined in the configuration"),
         (check(&json!({"Name": "node:1", "TTL": "1s"})), "refused: Check ID \"node:1\" is that of a check in a file"),
         (check(&json!({"Name": "x", "Args": ["/bin/true"]})), "refused: Checks: commands are not accepted over HTTP"),
         (check(&json!({"Name": "x", "TCP": "169.254.169.254:80"})), "refused: Checks: 169.254.169.254 is a link-local"),
@@ -765,7 +906,7 @@ fn checks_of_the_node_are_registered_reported_and_deregistered() {
         let error = node.apply(change.clone()).expect_err(expected);
         assert!(error.starts_with(expected), "{change:?}: {error}");
     }
-    assert_eq!(node.apply(Change::DeregisterCheck("disk".into())), Ok(true));
+    assert_eq!(node.apply(remove_check("disk")), Ok(true));
     for at in 0..29 {
         assert_eq!(node.apply(check(&json!({"Name": format!("more-{at}"), "TTL": "1s"}))), Ok(true));
     }

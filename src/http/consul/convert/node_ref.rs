@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{self as convert, NODE_CHECK, NodeInstance};
+use super::{self as convert, NodeInstance};
 use crate::{
     api::catalog::{Check, Node},
     model::{
-        announcement::CheckReport,
+        announcement::{CheckReport, NODE_CHECK},
         catalog::{Catalog, Claim, Freshness, NodeVersions, NodeView},
         external_node::ExternalNode,
         health::Status,
@@ -130,33 +130,46 @@ impl<'a> NodeRef<'a> {
         }
     }
 
-    /// Returns the instances on the node, each once.
+    /// Returns the instances on the node, each once. With a member, those on an external node of its name are listed as well:
+    /// they are instances of their services like any other.
     pub(crate) fn instances(&self, catalog: &'a Catalog) -> Vec<NodeInstance<'a>> {
-        let version = |key: &InstanceKey| {
-            catalog.service(&key.service).map_or(catalog.versions().all, |service| service.version())
-        };
         let Some(external) = self.external else {
-            let own = self.view.announcements.values().filter(|known| known.instance.external.is_none());
-            let own = own.map(|announcement| {
-                let version = version(&announcement.instance.key);
-                NodeInstance { host: *self, announcement, version }
-            });
-            return own.collect();
+            let name = RegisteredName::from(self.view.node.name.clone());
+            return self.own_instances(catalog).chain(external_instances(catalog, &name)).collect();
         };
-        // Of the instances with one id, the one counts that the catalog counts.
-        let mut found: BTreeMap<&InstanceKey, NodeInstance<'a>> = BTreeMap::new();
-        for (key, owner) in catalog.instances_on(&external.name) {
-            let Some(view) = catalog.view().get(owner) else { continue };
-            let Some(announcement) = view.announcements.get(key) else { continue };
-            let host = Self { view, ..*self };
-            let instance = NodeInstance { host, announcement, version: version(key) };
-            let order = |known: &NodeInstance<'_>| (known.host.view.freshness, known.host.view.node.name.clone());
-            if found.get(key).is_none_or(|known| order(&instance) < order(known)) {
-                found.insert(key, instance);
-            }
-        }
-        found.into_values().collect()
+        external_instances(catalog, &external.name).collect()
     }
+
+    /// Returns the instances of the agent of a member.
+    pub(crate) fn own_instances(&self, catalog: &'a Catalog) -> impl Iterator<Item = NodeInstance<'a>> + use<'a> {
+        let host = *self;
+        let own = host.view.announcements.values().filter(|known| known.instance.external.is_none());
+        own.map(move |announcement| {
+            let version = version(catalog, &announcement.instance.key);
+            NodeInstance { host, announcement, version }
+        })
+    }
+}
+
+/// Returns the instances on an external node. Of the instances with one id, the one counts that the catalog counts.
+fn external_instances<'a>(catalog: &'a Catalog, name: &RegisteredName) -> impl Iterator<Item = NodeInstance<'a>> {
+    let mut found: BTreeMap<&InstanceKey, NodeInstance<'a>> = BTreeMap::new();
+    let external = catalog.claims(name).first().map(|claim| &*claim.node);
+    for (key, owner) in catalog.instances_on(name) {
+        let (Some(node), Some(view)) = (external, catalog.view().get(owner)) else { continue };
+        let Some(announcement) = view.announcements.get(key) else { continue };
+        let host = NodeRef::external(catalog, view, node);
+        let instance = NodeInstance { host, announcement, version: version(catalog, key) };
+        let order = |known: &NodeInstance<'_>| (known.host.view.freshness, known.host.view.node.name.clone());
+        if found.get(key).is_none_or(|known| order(&instance) < order(known)) {
+            found.insert(key, instance);
+        }
+    }
+    found.into_values()
+}
+
+fn version(catalog: &Catalog, key: &InstanceKey) -> u64 {
+    catalog.service(&key.service).map_or(catalog.versions().all, |service| service.version())
 }
 
 fn reported(known: &CheckReport, base: Check) -> Check {
