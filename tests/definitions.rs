@@ -43,7 +43,7 @@ fn problems_across_files_are_reported() {
     let alias = |name: &str, to: &str| format!("service: {name}\nchecks: [{{alias: {to}}}]\n");
     let cycle = "alias checks form a cycle";
     let hint = "(no service in the cycle can become healthy first)";
-    let cases: [(&str, Files, &str, String); 9] = [
+    let cases: [(&str, Files, &str, String); 10] = [
         ("nothing", vec![], "", String::new()),
         (
             "different instances",

@@ -251,7 +251,7 @@ fn settings_that_service_files_need_are_reported_without_a_configuration() {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     // Definitions alone have no settings to leave out.
-    let definitions = import(&["definitions/several.json", "--services-only"]);
+    let definitions = import(&["definitions/tags.json", "--services-only"]);
     assert!(!out(&definitions).contains("--services-only"), "{}", out(&definitions));
 }
 

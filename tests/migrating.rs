@@ -108,6 +108,7 @@ fn guide_for_three_consul_servers_is_done_with_muster() {
 /// Configuration of a muster that takes the place of Consul: its ports, its names and a cluster of its own.
 const SUBSTITUTE_FOR_CONSUL: &str = "\
 data_dir: /var/lib/consul
+services_dir: /run/consul/services.d
 datacenter: fra1
 alias_domains: [{domain: consul, scheme: consul}]
 dns: {listen: [127.0.0.1:8600], only_passing: true}
@@ -135,7 +136,12 @@ fn muster_is_set_up_beside_consul_compared_and_switched_to() {
             host.write("/run/consul/muster.yaml", SUBSTITUTE_FOR_CONSUL);
             host.output_of(START_CONSUL);
         }
-        prints(&hosts, "host-1", "dig @127.0.0.1 -p 8600 +short web.service.consul | sort", "10.0.0.1\n10.0.0.2\n10.0.0.3\n");
+        prints(
+            &hosts,
+            "host-1",
+            "dig @127.0.0.1 -p 8600 +short web.service.consul | sort",
+            "10.0.0.1\n10.0.0.2\n10.0.0.3\n",
+        );
         follow(&mut hosts, "Beside Consul");
     }
 }

@@ -55,7 +55,7 @@ exec install -o root -g muster -m 640 /dev/stdin \"$HOSTS/${1#root@}${2##* }\"
 ";
 
 /// Group of the agent, as the package creates it.
-const GROUP: &str = "muster:x:998:\n";
+const GROUP: &str = "muster:x:7946:\n";
 
 /// The hosts, connected by a bridge.
 pub(crate) struct Hosts {
