@@ -6,14 +6,12 @@ mod listen;
 mod unused;
 
 use super::{
-    facts::Facts,
+    facts::{Facts, PER_HOST, node_label},
     output::OutputFile,
     section::{Context, Place, Section},
-    service::PER_HOST,
     template::{TEMPLATE, is_template},
     yaml_text::Yaml,
 };
-use crate::model::name::Label;
 
 pub(super) use self::dns::service_ttls;
 
@@ -32,11 +30,6 @@ pub(super) struct Output {
     pub(super) yaml: Yaml,
     /// File with the gossip key.
     pub(super) gossip_key: Option<OutputFile>,
-}
-
-/// The label of a node: the first label of a host name.
-pub(super) fn node_label(name: &str) -> Option<Label> {
-    Label::parse(name.split('.').next().unwrap_or(name)).ok()
 }
 
 /// Converts the settings of the agent. Without any, the result has the defaults of Consul that clients rely on.

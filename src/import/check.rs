@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    agent,
-    facts::Facts,
+    facts::{Facts, node_label},
     section::{Field, Section, is_empty},
     tree::Value,
     yaml_text::Yaml,
@@ -116,7 +115,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
                 return left_out(&section, &field, "Only aliases of services are converted");
             };
             if let Some((node, place)) = section.text("alias_node")
-                && agent::node_label(node) != facts.node
+                && node_label(node) != facts.node
             {
                 let field = Field { node: field.node, place };
                 return left_out(&section, &field, "Only aliases of services of the same node are converted");

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Source, agent, check,
-    facts::Facts,
+    facts::{Facts, node_label},
     output::{Conversion, Options, OutputFile},
     prune,
     section::{Context, Field, Place, Section},
@@ -163,9 +163,9 @@ fn facts(names: &[String], configuration: &[Entry], options: &Options) -> Facts 
     let root = Place { at: Position::default(), path: String::new() };
     let section = Section::of_entries(&context, root, configuration.iter().collect());
     let named = options.node.as_deref().or(section.text("node_name").map(|(name, _)| name));
-    let mut facts = Facts { node: named.and_then(agent::node_label), ..Facts::default() };
+    let mut facts = Facts { node: named.and_then(node_label), ..Facts::default() };
     if facts.node.is_none() {
-        facts.node = options.host_name.as_deref().and_then(agent::node_label);
+        facts.node = options.host_name.as_deref().and_then(node_label);
         facts.is_host_name = true;
     }
     facts.ttls = agent::service_ttls(&section).into_iter().map(|(name, seconds, _)| (name, seconds)).collect();

@@ -4,6 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::model::name::Label;
 
+/// Advice for an output that has the name of the host.
+pub(super) const PER_HOST: &str = "Import on each host, or pass --node";
+
+/// The label of a node: the first label of a host name.
+pub(super) fn node_label(name: &str) -> Option<Label> {
+    Label::parse(name.split('.').next().unwrap_or(name)).ok()
+}
+
 /// Facts of the whole import that the definition of one service depends on.
 #[derive(Debug, Default)]
 pub(super) struct Facts {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     check,
-    facts::Facts,
+    facts::{Facts, PER_HOST},
     section::{Context, Place, Section},
     template::{TEMPLATE, is_template},
     tree::Value,
@@ -17,9 +17,6 @@ use crate::model::{
 
 /// Weight of an instance in Consul, unless its definition has `weights`.
 const CONSUL_WEIGHT: i64 = 1;
-
-/// Advice for an output that has the name of the host.
-pub(super) const PER_HOST: &str = "Import on each host, or pass --node";
 
 /// Name and id of a definition; `None`: it has no name.
 pub(super) fn name_and_id<'a>(section: &Section<'a>) -> Option<(&'a str, &'a str)> {
