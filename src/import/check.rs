@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    facts::Facts,
+    facts::{Facts, node_label},
     section::{Field, Section, is_empty},
     tree::Value,
     yaml_text::Yaml,
@@ -19,6 +19,9 @@ const CONSUL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONSUL_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Response of an HTTP probe that is a warning in Consul.
 const TOO_MANY_REQUESTS: u16 = 429;
+/// Reason of a TCP probe over TLS.
+const NO_TCP_TLS: &str = "A `tcp` check has no TLS: the probe opens the connection only, without a handshake. `http` and \
+                          `h2ping` checks have TLS";
 /// Searches the program of a command in PATH, as Consul does.
 const SEARCH_PATH: &str = "/usr/bin/env";
 
@@ -44,8 +47,8 @@ pub(super) const COMMAND: &str = "exec";
 
 /// The service that a check belongs to.
 pub(super) struct Owner<'a> {
-    /// Its name.
-    pub(super) name: &'a str,
+    /// Its id in Consul.
+    pub(super) id: &'a str,
     /// True if its id is the same in muster.
     pub(super) keeps_id: bool,
 }
@@ -86,7 +89,11 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         }
         "tcp" | "udp" => {
             check.set(kind, Yaml::text(section.context.text(&field)?));
-            set_tls(&section, "tcp_use_tls", &mut check);
+            if let Some((true, place)) = section.flag("tcp_use_tls") {
+                section.context.lost(&place, NO_TCP_TLS);
+                drop(section.take("tls_skip_verify"));
+                drop(section.take("tls_server_name"));
+            }
             Some(CONSUL_TIMEOUT)
         }
         "grpc" => {
@@ -104,19 +111,19 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
             Some(CONSUL_TIMEOUT)
         }
         "alias_service" | "alias_node" => {
-            let Some((service, _)) = section.text("alias_service") else {
+            let Some((id, _)) = section.text("alias_service") else {
                 return left_out(&section, &field, "Only aliases of services are converted");
             };
-            drop(section.take("alias_node"));
-            let name = facts.names.get(service).map_or(service, String::as_str);
-            if owner.is_some_and(|owner| owner.name.eq_ignore_ascii_case(name)) {
-                return left_out(
-                    &section,
-                    &field,
-                    "An alias of the service itself, or of another instance of it, is left out",
-                );
+            if let Some((node, place)) = section.text("alias_node")
+                && node_label(node) != facts.node
+            {
+                let field = Field { node: field.node, place };
+                return left_out(&section, &field, "Only aliases of services of the same node are converted");
             }
-            check.set("alias", Yaml::text(name));
+            if owner.is_some_and(|owner| owner.id == id) {
+                return left_out(&section, &field, "An alias of the service itself is left out");
+            }
+            check.set("alias", alias(id, facts));
             None
         }
         "os_service" => {
@@ -146,6 +153,18 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
     let comment = title(&section);
     report_rest(section);
     Some(check.from(&origin).with_comment(comment))
+}
+
+/// The target of an alias. Consul means the instance with that id, and muster also has aliases of whole services.
+fn alias(id: &str, facts: &Facts) -> Yaml {
+    match facts.names.get(id) {
+        Some(name) if !facts.has_several(name) => Yaml::text(name),
+        _ => {
+            let mut target = Yaml::table();
+            target.set("id", Yaml::text(facts.ids.get(id).map_or(id, String::as_str)));
+            target
+        }
+    }
 }
 
 /// Reports whether a TTL is zero, which means none.
@@ -290,7 +309,8 @@ fn report_rest(section: Section<'_>) {
     }
     section.skip(&[("token", "A service file needs no token: it is not copied, like every secret")]);
     section.lose(&[
-        ("deregister_critical_service_after", "A critical instance is not answered; delete its file to withdraw it"),
+        ("deregister_critical_service_after", "A critical instance is not answered, and stays until its file is deleted. The key works for services that are \
+             registered: `muster register`, or the HTTP API"),
         ("shell", "muster runs no commands in containers"),
         ("tls_skip_verify", "The probe has no TLS"),
         ("tls_server_name", "The probe has no TLS"),

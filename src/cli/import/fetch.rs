@@ -73,7 +73,11 @@ pub(super) fn catalog(args: &ConsulArgs, address: &Address, options: &Options) -
             checks: &get(&client, &format!("/v1/health/node/{path}"))?,
         };
         let sources = node.sources().map_err(|error| ImportError::Request(error.to_string()))?;
-        let own = Options { services_only: options.services_only || node.is_external(), ..options.clone() };
+        let own = Options {
+            node: node.is_external().then(|| name.to_owned()),
+            services_only: options.services_only || node.is_external(),
+            ..options.clone()
+        };
         let converted = convert(&sources, &own);
         let folder = folder(name);
         if node.is_external() {

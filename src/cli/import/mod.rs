@@ -8,8 +8,8 @@ mod write;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use self::fetch::ConsulArgs;
-use super::{Exit, address::Address, client::ClientError, table::print};
+use self::{fetch::ConsulArgs, write::Written};
+use super::{Exit, address::Address, client::ClientError, host_defaults::environment, table::print};
 use crate::{
     import::{
         Conversion, Options, convert,
@@ -43,8 +43,8 @@ pub(super) struct Args {
     /// Convert service files only, without a configuration
     #[arg(long)]
     services_only: bool,
-    /// Name of the node, if no file has `node_name`
-    #[arg(long, value_name = "NAME")]
+    /// Name of the node, which ids have [default: `node_name` of the files, else the name of this host]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["catalog", "check"])]
     node: Option<String>,
     /// Convert all nodes of the catalog at URL, each into a folder of its own, instead of the agent's own services
     #[arg(long)]
@@ -133,7 +133,11 @@ fn import(args: &Args) -> Result<Exit, ImportError> {
     if args.check {
         return compare::run(args, url.as_ref().ok_or(ImportError::NeedsUrl("check"))?);
     }
-    let options = Options { node: args.node.clone(), services_only: args.services_only };
+    let options = Options {
+        node: args.node.clone(),
+        host_name: Some(environment().host_name),
+        services_only: args.services_only,
+    };
     let conversion = match url {
         Some(address) if args.catalog => fetch::catalog(&args.consul, &address, &options)?,
         Some(address) => convert(&fetch::agent(&args.consul, &address)?, &options),
@@ -157,7 +161,7 @@ fn url(from: &[String]) -> Option<Address> {
 }
 
 /// Prints files that were not written, and the report.
-fn show(args: &Args, conversion: &Conversion, written: Option<&[PathBuf]>) {
+fn show(args: &Args, conversion: &Conversion, written: Option<&[Written]>) {
     if args.json {
         let files: Vec<_> = conversion
             .files
@@ -174,14 +178,14 @@ fn show(args: &Args, conversion: &Conversion, written: Option<&[PathBuf]>) {
     }
     let mut text = String::new();
     match written {
-        Some(paths) => {
-            for (path, file) in paths.iter().zip(&conversion.files) {
-                let secret = if file.is_secret {
-                    ", readable by this user only: the agent's group needs it, too (chgrp, chmod 640)"
+        Some(files) => {
+            for file in files {
+                let private = if file.is_private {
+                    ", readable by this user only: the agent's group needs it, too (chgrp muster, chmod 640)"
                 } else {
                     ""
                 };
-                text.push_str(&format!("wrote {}{secret}\n", crate::printable::path(path)));
+                text.push_str(&format!("wrote {}{private}\n", crate::printable::path(&file.path)));
             }
         }
         None => {
