@@ -224,10 +224,10 @@ impl TrackedCheck {
                 debug!(%service, %id, check = %check.display_name(), status = word, %reason, "check remains {word}");
             }
             Scope::Node if is_news => {
-                info!(check = %check.display_name(), status = word, %reason, "check of the node {word}")
+                info!(check = %check.display_name(), status = word, %reason, "check of the node {word}");
             }
             Scope::Node => {
-                debug!(check = %check.display_name(), status = word, %reason, "check of the node remains {word}")
+                debug!(check = %check.display_name(), status = word, %reason, "check of the node remains {word}");
             }
         }
         if status != self.status {
