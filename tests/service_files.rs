@@ -732,6 +732,15 @@ fn file_with_warnings_is_used() {
             "service: web\ntags: [tcp]\n",
             "2:8: warning: `_SERVICE._tcp` selects the protocol, not the tag `tcp` (choose another tag; `protocol` sets the transport)",
         ),
+        (
+            "service: web\ntags: [Udp]\n",
+            "2:8: warning: `_SERVICE._Udp` selects the protocol, not the tag `Udp`, except in an alias domain with `scheme: consul` (choose another tag; `protocol` sets the transport)",
+        ),
+        (
+            "service: web\nmeta: {muster-nearest: zone, muster-min-healthy: bogus}\n",
+            "2:8: warning: `muster-nearest` has no effect in a service file (set `nearest` of the service; only the HTTP API reads `muster-nearest`)\n\
+             2:30: warning: `muster-min-healthy` has no effect in a service file (set `min_healthy` of the service; only the HTTP API reads `muster-min-healthy`)",
+        ),
         ("service: web\ntags: [a, b, a]\n", "2:14: warning: duplicate tag `a` (remove one of them)"),
         (
             "service: web\naddress: [10.0.0.1, 10.0.0.1]\n",
