@@ -517,7 +517,7 @@ fn invalid_configurations_are_refused() {
         ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
         (
             "resolver: {routes: {a.service.local: 10.0.0.1}}",
-            "1:22: the route for `a.service.local.` has no effect: names in the zone `service.local.` are never forwarded (remove the route, or the zone from `alias_domains`)",
+            "1:21: the route for `a.service.local.` has no effect: names in the zone `service.local.` are never forwarded (remove the route, or the zone from `alias_domains`)",
         ),
         (
             "alias_domains: {domain: consul, scheme: consul}\nresolver: {routes: {consul: 10.0.0.1, dc2.consul: 10.0.0.1}}",

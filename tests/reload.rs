@@ -261,7 +261,11 @@ fn reload_of_the_configuration_keeps_results_and_schedule_of_checks() {
     // Ends with the process of the test.
     thread::spawn({
         let probes = probes.clone();
-        move || backend.incoming().for_each(|_| drop(probes.fetch_add(1, Ordering::Relaxed)))
+        move || {
+            for _ in backend.incoming() {
+                probes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     });
     let checks = format!("[{{tcp: 127.0.0.1:{port}, interval: 60s}}, {{tcp: 127.0.0.1:1, interval: 60s, fall: 1}}]");
     fs::write(agent.path("services.d/web.yaml"), format!("{}checks: {checks}\n", service(1))).unwrap();
