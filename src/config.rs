@@ -35,6 +35,7 @@ use crate::{
 pub use self::advertise::{AddressProblem, Advertise, NoAddress};
 
 mod advertise;
+mod despite_errors;
 mod parse;
 
 /// Validated configuration with defaults.
@@ -313,7 +314,7 @@ pub const HTTPS_PORT: u16 = 443;
 /// The HTTP port of Consul.
 pub const HTTP_PORT: u16 = 8500;
 /// File name of the Unix socket of the HTTP API, where its path is not configured.
-const SOCKET_NAME: &str = "api.sock";
+pub const SOCKET_NAME: &str = "api.sock";
 /// Seconds: short, since instances change, yet long enough that a burst of a client costs one query.
 const DEFAULT_TTL: u32 = 5;
 /// Seconds: short, so that a client that queries too early soon finds the instance.

@@ -515,6 +515,15 @@ fn invalid_configurations_are_refused() {
             "1:18: `certificate` is missing (as in `certificate: /etc/muster/tls/fullchain.pem`)",
         ),
         ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
+        (
+            "resolver: {routes: {a.service.local: 10.0.0.1}}",
+            "1:21: the route for `a.service.local.` has no effect: names in the zone `service.local.` are never forwarded (remove the route, or the zone from `alias_domains`)",
+        ),
+        (
+            "alias_domains: {domain: consul, scheme: consul}\nresolver: {routes: {consul: 10.0.0.1, dc2.consul: 10.0.0.1}}",
+            "2:21: the route for `consul.` has no effect: names in the zone `consul.` are never forwarded (remove the route, or the zone from `alias_domains`)\n\
+             2:39: the route for `dc2.consul.` has no effect: names in the zone `consul.` are never forwarded (remove the route, or the zone from `alias_domains`)",
+        ),
         ("resolver: {routes: {a: []}}", "1:24: expected at least one address, found a list"),
         ("resolver: {routes: {a: 10.0.0.1, A.: 10.0.0.2}}", "1:34: duplicate suffix `a.`"),
         (

@@ -473,6 +473,26 @@ fn explanation_of_each_name_form_shows_tiers_and_the_answered_one() {
     assert_eq!(answer.data.to_string(), "10.0.0.8");
 }
 
+#[test]
+fn explanation_names_a_tier_that_declares_fewer_than_required() {
+    let instance = |id, node| Declared {
+        node,
+        nearest: Some("zone"),
+        min_healthy: Some("2"),
+        ..Declared::new("web", id, "10.0.0.8")
+    };
+    let note = "The zone z1 declares 1 instance, fewer than the 2 that `min_healthy` requires: it is never answered.";
+    let cases: [(&[Declared], &[&str]); 2] = [
+        (&[instance("w1", "host-a"), instance("w2", "host-c")], &[note]),
+        (&[instance("w1", "host-a"), instance("w2", "host-b"), instance("w3", "host-c")], &[]),
+    ];
+    for (declared, expected) in cases {
+        let notes = World::new(declared, &[], None).explain("web", None).notes;
+        let shown: Vec<&str> = notes.iter().map(String::as_str).filter(|note| note.contains("min_healthy")).collect();
+        assert_eq!(shown, expected);
+    }
+}
+
 /// Compares the engine's reply with the explanation of the same name and type.
 fn compare(world: &World, name: &str, qtype: u16) -> Result<(), TestCaseError> {
     let explained = world.explain(name, Some(qtype));

@@ -535,7 +535,9 @@ fn commands_find_the_agent_by_its_configuration() {
     let cases = [
         ("http: {listen: [127.0.0.1:1]}\n", "cannot query the agent at http://127.0.0.1:1"),
         ("http: {listen: []}\n", "the agent has no `http.listen` and no `http.socket`"),
-        ("htp: 1\n", "--config has an error"),
+        // Of a configuration with errors, the address counts.
+        ("http: {listen: [127.0.0.1:1]}\nhtp: 1\n", "other.yaml:3:1: unknown key `htp`"),
+        ("http: {listen: [127.0.0.1:1]}\nhtp: 1\n", "cannot query the agent at http://127.0.0.1:1"),
     ];
     for (text, expected) in cases {
         let path = folder.path().join("other.yaml");

@@ -8,13 +8,21 @@ mod support;
 
 use std::{
     fs::{self, Permissions},
+    net::TcpListener,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use hickory_proto::op::ResponseCode;
 use support::{
     agent::Agent,
+    http,
     process::{self, Finish},
     wait::until,
 };
@@ -241,6 +249,46 @@ fn file_that_a_new_configuration_refuses_keeps_its_last_valid_content() {
     fs::set_permissions(agent.path("services.d"), Permissions::from_mode(0o755)).unwrap();
     agent.write_service("web.yaml", &service(2));
     wait_for_port(&agent, 2);
+}
+
+/// A reload of a changed configuration starts the scheduler again: its checks go on.
+#[test]
+fn reload_of_the_configuration_keeps_results_and_schedule_of_checks() {
+    let agent = Agent::start();
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = backend.local_addr().unwrap().port();
+    let probes = Arc::new(AtomicUsize::new(0));
+    // Ends with the process of the test.
+    thread::spawn({
+        let probes = probes.clone();
+        move || {
+            for _ in backend.incoming() {
+                probes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let checks = format!("[{{tcp: 127.0.0.1:{port}, interval: 60s}}, {{tcp: 127.0.0.1:1, interval: 60s, fall: 1}}]");
+    fs::write(agent.path("services.d/web.yaml"), format!("{}checks: {checks}\n", service(1))).unwrap();
+    let outputs = || {
+        let checks = http::get(&agent, "agent/checks").json();
+        let checks = checks.as_object().unwrap().values();
+        checks.map(|check| format!("{} {}", check["Status"], check["Output"])).collect::<Vec<_>>().join("; ")
+    };
+    until("both checks have a result", || outputs().contains("refused") && outputs().contains("passing"));
+    let before = outputs();
+    let config = fs::read_to_string(agent.path("muster.yaml")).unwrap();
+    for ttl in 10..13 {
+        let changed = config.replace("dns: {", &format!("dns: {{ttl: {ttl}s, "));
+        assert_ne!(changed, config);
+        fs::write(agent.path("muster.yaml"), changed).unwrap();
+        let reload = process::muster().args(["reload", "--http-addr", &agent.http().to_string()]).finish();
+        assert_eq!(reload.status.code(), Some(0), "{reload:?}");
+        assert_eq!(outputs(), before);
+    }
+    // New checks are probed within a second of their start.
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(outputs(), before);
+    assert_eq!(probes.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -776,6 +776,15 @@ fn file_with_warnings_is_used() {
             "service: web\ntags: [a, _b, c=d, v1.2]\n",
             "2:7: warning: DNS has no name for the tag `_b` and 2 others: names that begin with `_` are those of RFC 2782 (such a tag is in the HTTP API only)",
         ),
+        (
+            "service: web\ntags: [Udp]\n",
+            "2:8: warning: `_SERVICE._Udp` selects the protocol, not the tag `Udp`, except in an alias domain with `scheme: consul` (choose another tag; `protocol` sets the transport)",
+        ),
+        (
+            "service: web\nmeta: {muster-nearest: zone, muster-min-healthy: bogus}\n",
+            "2:8: warning: `muster-nearest` has no effect in a service file (set `nearest` of the service; only the HTTP API reads `muster-nearest`)\n\
+             2:30: warning: `muster-min-healthy` has no effect in a service file (set `min_healthy` of the service; only the HTTP API reads `muster-min-healthy`)",
+        ),
         ("service: web\ntags: [a, b, a]\n", "2:14: warning: duplicate tag `a` (remove one of them)"),
         (
             "service: web\naddress: [10.0.0.1, 10.0.0.1]\n",

@@ -429,6 +429,14 @@ fn unknown_options_exit_with_2_and_help_with_0() {
 #[test]
 fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
     let key = "A".repeat(43) + "=\n";
+    let certificate = |is_ca| {
+        let mut params = rcgen::CertificateParams::new(["host-a".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    // As `openssl req -x509` makes one without further options.
+    let authority = certificate(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+    let server = certificate(rcgen::IsCa::NoCa);
     type Files<'a> = &'a [(&'a str, &'a str)];
     let cases: &[(&str, Files<'_>, i32, &str)] = &[
         ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
@@ -457,6 +465,13 @@ fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
         ("http: {tokens_dir: t}", &[], 1, "every local user could join by gossip and announce instances"),
         ("http: {tokens_dir: t}", &[], 1, "a key, which `muster keygen` prints"),
         ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: cannot read `http.key`"),
+        (
+            "http: {certificate: c, key: k}",
+            &[("c", &authority), ("k", "")],
+            0,
+            "c:1:1: warning: the certificate is that of an authority",
+        ),
+        ("http: {certificate: c, key: k}", &[("c", &server), ("k", "")], 0, "1 file checked: no problems\n"),
     ];
     for (config, files, code, expected) in cases {
         let mut all = vec![("m.yaml", format!("services_dir: s\n{config}\n")), ("s/.keep", String::new())];

@@ -3,6 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 use tracing::trace;
 
 use super::{error::ProbeError, ticks::Ticks};
@@ -33,12 +34,12 @@ pub(super) struct CheckUpdate {
 /// State of a check between probes.
 #[derive(Debug)]
 pub(super) struct Memory {
-    health: Health,
-    reason: Arc<str>,
+    pub(super) health: Health,
+    pub(super) reason: Arc<str>,
     /// Time of the result that set `reason`; `None` for the initial reason.
-    since: Option<Instant>,
+    pub(super) since: Option<Instant>,
     /// True until the first result if the status is from before a restart of the agent.
-    unconfirmed: bool,
+    pub(super) unconfirmed: bool,
 }
 
 impl Memory {
@@ -80,32 +81,45 @@ pub(super) fn output_limit(check: &Check) -> usize {
     check.output_max.and_then(|most| usize::try_from(most).ok()).map_or(MAX_REASON, |most| most.min(MAX_REASON))
 }
 
-/// Probes `check` at every tick until the task is aborted or the channel closed.
-pub(super) async fn watch(
-    scope: Scope,
-    task: u64,
-    check: Arc<Check>,
-    mut memory: Memory,
-    mut ticks: Ticks,
-    probe: ProbeFn,
-    reports: mpsc::Sender<CheckUpdate>,
-) {
-    loop {
-        let due = ticks.next().await;
-        let start = Instant::now();
-        let outcome = probe(Arc::clone(&check)).await;
-        let (late_us, took_us) = ((start - due).as_micros() as u64, start.elapsed().as_micros() as u64);
-        trace!(?scope, check = %check.probe, late_us, took_us, ?outcome, "probed");
-        let (result, reason) = match &outcome {
-            Ok(()) => (Status::Passing, ""),
-            Err(ProbeError::Warning(reason)) => (Status::Warning, reason.as_str()),
-            Err(ProbeError::Critical(reason)) => (Status::Critical, reason.as_str()),
-            Err(ProbeError::NotRun(_)) => continue,
-        };
-        if memory.observe(result, &bounded(reason), Instant::now()) {
-            let (status, reason) = (memory.health.status(), Arc::clone(&memory.reason));
-            if reports.send(CheckUpdate { scope: scope.clone(), task, status, reason }).await.is_err() {
-                return;
+/// A check that is probed, in a task.
+pub(super) struct Runner {
+    pub(super) scope: Scope,
+    /// Number of the task.
+    pub(super) task: u64,
+    pub(super) check: Arc<Check>,
+    pub(super) memory: Memory,
+    pub(super) ticks: Ticks,
+    pub(super) probe: ProbeFn,
+    pub(super) reports: mpsc::Sender<CheckUpdate>,
+}
+
+impl Runner {
+    /// Probes at every tick until `shutdown`, or until the task is aborted or the channel closed. Returns the state in which
+    /// another runner continues.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> (Memory, Ticks) {
+        shutdown.run_until_cancelled(self.probe_at_ticks()).await;
+        (self.memory, self.ticks)
+    }
+
+    async fn probe_at_ticks(&mut self) {
+        loop {
+            let due = self.ticks.next().await;
+            let start = Instant::now();
+            let outcome = (self.probe)(Arc::clone(&self.check)).await;
+            let (late_us, took_us) = ((start - due).as_micros() as u64, start.elapsed().as_micros() as u64);
+            trace!(scope = ?self.scope, check = %self.check.probe, late_us, took_us, ?outcome, "probed");
+            // The place comes first: a result that is remembered has been reported.
+            let Ok(place) = self.reports.reserve().await else { return };
+            self.ticks.ended();
+            let (result, reason) = match &outcome {
+                Ok(()) => (Status::Passing, ""),
+                Err(ProbeError::Warning(reason)) => (Status::Warning, reason.as_str()),
+                Err(ProbeError::Critical(reason)) => (Status::Critical, reason.as_str()),
+                Err(ProbeError::NotRun(_)) => continue,
+            };
+            if self.memory.observe(result, &bounded(reason), Instant::now()) {
+                let (status, reason) = (self.memory.health.status(), Arc::clone(&self.memory.reason));
+                place.send(CheckUpdate { scope: self.scope.clone(), task: self.task, status, reason });
             }
         }
     }

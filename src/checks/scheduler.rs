@@ -9,7 +9,8 @@
 //!   instance, until its own results change it. A reload alone neither removes an instance from DNS nor adds one; `initial` applies to
 //!   instances that are new or were disabled.
 //!
-//! At the start of the agent, `restore` continues from the results of the former agent.
+//! At the start of the agent, `restore` continues from the results of the former agent. A reload of the configuration ends
+//! the scheduler and starts another one: `end` hands over the exact state of each check.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -29,23 +30,26 @@ use tokio_util::{
 use tracing::{debug, info, warn};
 
 mod aliases;
+mod clock;
+mod end;
 mod node_health;
 mod restore;
 mod tracked;
 mod ttl;
 
 use self::{
+    clock::Clock,
     node_health::NodeHealth,
     restore::Start,
     tracked::{Task, TrackedCheck, TrackedInstance, Work},
 };
 use super::{
     Checked, Inputs, Outputs,
-    runner::{self, CheckUpdate, Memory, ProbeFn},
+    runner::{CheckUpdate, Memory, ProbeFn, Runner},
     ticks::Ticks,
 };
 use crate::{
-    clock::{unix_seconds, uptime},
+    clock::unix_seconds,
     metrics::Checks,
     model::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState},
@@ -79,6 +83,7 @@ pub(super) async fn run(
         probe,
         reports,
         tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
         started: 0,
         random: fastrand::Rng::with_seed(seed),
         definitions: Definitions::new(),
@@ -139,7 +144,7 @@ pub(super) async fn run(
             _ = inbox.recv_many(&mut batch, REPORTS) => scheduler.apply_updates(batch.drain(..)),
         }
     }
-    drop(scheduler);
+    scheduler.end(inbox).await;
     tasks.close();
     tasks.wait().await;
 }
@@ -148,6 +153,8 @@ struct Scheduler {
     probe: ProbeFn,
     reports: mpsc::Sender<CheckUpdate>,
     tasks: TaskTracker,
+    /// Ends the tasks.
+    shutdown: CancellationToken,
     /// Number of tasks started so far, which numbers them.
     started: u64,
     random: fastrand::Rng,
@@ -173,34 +180,6 @@ struct Scheduler {
     texts: ReportTexts,
     /// Counters of status changes.
     metrics: Checks,
-}
-
-/// Clock of timers, as the uptime of the host: comparable across restarts of the agent.
-#[derive(Clone, Copy)]
-struct Clock {
-    began: Instant,
-    /// Uptime at `began`.
-    uptime: Duration,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { began: Instant::now(), uptime: uptime() }
-    }
-
-    fn now(&self) -> Duration {
-        self.uptime + self.began.elapsed()
-    }
-
-    /// Returns an uptime, not before the start, as an instant.
-    fn instant(&self, at: Duration) -> Instant {
-        self.began + at.saturating_sub(self.uptime)
-    }
-
-    /// Returns an instant, not before the start, as an uptime.
-    fn uptime(&self, at: Instant) -> Duration {
-        self.uptime + at.saturating_duration_since(self.began)
-    }
 }
 
 impl Scheduler {
@@ -293,7 +272,7 @@ impl Scheduler {
     }
 
     fn start(&mut self, scope: &Scope, check: &Check, start: Start) -> TrackedCheck {
-        let Start { status, reason, since, unconfirmed, expires } = start;
+        let Start { status, reason, since, unconfirmed, expires, progress } = start;
         let work = match &check.probe {
             Probe::Alias(_) => Some(Work::Alias),
             Probe::Ttl { ttl } => Some(Work::Reports(expires.unwrap_or_else(|| Instant::now() + *ttl))),
@@ -302,18 +281,26 @@ impl Scheduler {
         if let Some(work) = work {
             return TrackedCheck { status, reason, since, unconfirmed, work, text: None };
         }
+        let known = Arc::clone(&reason);
+        let (memory, ticks) = match progress {
+            Some(progress) => end::resume(check, progress, known, &self.clock),
+            None => {
+                let ticks = Ticks::new(Instant::now(), check.interval, self.random.f64());
+                (Memory::new(check, status, known, unconfirmed), ticks)
+            }
+        };
         self.started += 1;
-        let work = runner::watch(
-            scope.clone(),
-            self.started,
-            Arc::new(check.clone()),
-            Memory::new(check, status, Arc::clone(&reason), unconfirmed),
-            Ticks::new(Instant::now(), check.interval, self.random.f64()),
-            Arc::clone(&self.probe),
-            self.reports.clone(),
-        );
-        let handle = AbortOnDropHandle::new(self.tasks.spawn(work));
-        let work = Work::Task(Task { number: self.started, _handle: handle });
+        let runner = Runner {
+            scope: scope.clone(),
+            task: self.started,
+            check: Arc::new(check.clone()),
+            memory,
+            ticks,
+            probe: Arc::clone(&self.probe),
+            reports: self.reports.clone(),
+        };
+        let handle = AbortOnDropHandle::new(self.tasks.spawn(runner.run(self.shutdown.clone())));
+        let work = Work::Task(Task { number: self.started, handle, progress: None });
         TrackedCheck { status, reason, since, unconfirmed, work, text: None }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Ticks {
     due: Instant,
     /// Second start; `None` once taken.
     second: Option<Instant>,
+    /// Due time of the start whose probe has not ended.
+    running: Option<Instant>,
 }
 
 impl Ticks {
@@ -33,7 +35,26 @@ impl Ticks {
         while second < first + interval / 2 {
             second += interval;
         }
-        Self { interval, due: first, second: Some(second) }
+        Self { interval, due: first, second: Some(second), running: None }
+    }
+
+    /// Returns the start times that another run of the check had left: the next start, and the one after it if that is not
+    /// an interval later.
+    pub(super) fn resumed(interval: Duration, (next, second): (Instant, Option<Instant>)) -> Self {
+        Self { interval: interval.max(MIN_INTERVAL), due: next, second, running: None }
+    }
+
+    /// Returns the start times that are left, for [`resumed`](Self::resumed). The start of a probe that has not ended is one.
+    pub(super) fn left(&self) -> (Instant, Option<Instant>) {
+        match self.running {
+            Some(running) => (running, Some(self.due)),
+            None => (self.due, self.second),
+        }
+    }
+
+    /// Records that the probe has ended.
+    pub(super) fn ended(&mut self) {
+        self.running = None;
     }
 
     /// Waits for the next start and returns its due time.
@@ -48,6 +69,7 @@ impl Ticks {
             let missed = (now - self.due).as_nanos() / self.interval.as_nanos() + 1;
             self.due += self.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         }
+        self.running = Some(due);
         due
     }
 }
@@ -93,6 +115,32 @@ mod tests {
             let close = got.iter().zip(*expected).all(|(got, expected)| (*expected..=expected + 2).contains(got));
             assert!(close, "{interval:?} at {phase}: {got:?}, expected {expected:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resumed_starts_keep_their_phase() {
+        let (loaded, interval) = (Instant::now(), 10 * SECOND);
+        let at = |ticks: &Ticks| {
+            let (next, second) = ticks.left();
+            ((next - loaded).as_secs(), second.map(|second| (second - loaded).as_secs()))
+        };
+        let mut ticks = Ticks::new(loaded, interval, 0.0);
+        assert_eq!(at(&ticks), (0, Some(10)));
+        ticks.next().await;
+        assert_eq!(at(&ticks), (0, Some(10)), "the interrupted probe is repeated");
+        ticks.ended();
+        assert_eq!(at(&ticks), (10, None));
+        ticks.next().await;
+        sleep(35 * SECOND).await;
+        // The probe of second 10 was interrupted: it starts at once, and the next one at its phase.
+        let mut ticks = Ticks::resumed(interval, ticks.left());
+        let mut starts = Vec::new();
+        for _ in 0..3 {
+            ticks.next().await;
+            starts.push(loaded.elapsed().as_secs());
+            ticks.ended();
+        }
+        assert_eq!(starts, [45, 50, 60]);
     }
 
     #[tokio::test(start_paused = true)]

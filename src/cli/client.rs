@@ -35,7 +35,7 @@ use super::{
     Exit,
     address::Address,
     client_tls::{self, CaFileError},
-    client_token::{VARIABLE, token},
+    client_token::{Source, VARIABLE, token},
     local_agent::{self, LocalAgent},
     request_error::RequestError,
     table::{print, printable},
@@ -66,7 +66,7 @@ pub(super) struct Args {
     /// Address of the agent: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:///PATH [default: as --config says]
     #[arg(long, value_name = "ADDR", env = "MUSTER_HTTP_ADDR", global = true, help_heading = HEADING)]
     http_addr: Option<Address>,
-    /// Find the agent by this configuration; without one, at 127.0.0.1:8500 [default: /etc/muster/muster.yaml]
+    /// Find the agent by this configuration; without one, at /run/muster/api.sock or 127.0.0.1:8500 [default: /etc/muster/muster.yaml]
     #[arg(long, value_name = "PATH", global = true, help_heading = HEADING)]
     config: Option<PathBuf>,
     /// Read the API token from this file instead of MUSTER_HTTP_TOKEN
@@ -109,6 +109,8 @@ impl ClientError {
 pub(super) struct Client {
     address: Address,
     token: Option<HeaderValue>,
+    /// Source of the token; `None` without one.
+    token_source: Option<Source>,
     ca_file: Option<PathBuf>,
     /// Trusted authorities, if requests use TLS.
     authorities: Option<RootCertStore>,
@@ -132,11 +134,8 @@ impl Client {
     fn new(args: &Args) -> Result<Self, ClientError> {
         let agent = match &args.http_addr {
             Some(address) => LocalAgent { address: address.clone(), ca_file: None, advice: None },
-            None => local_agent::find(args.config.as_deref()).map_err(|error| {
-                ClientError::Failed(format!(
-                    "{error}\nSet the address of the agent with --http-addr or MUSTER_HTTP_ADDR, or run the command as root."
-                ))
-            })?,
+            None => local_agent::find(args.config.as_deref())
+                .map_err(|error| ClientError::Failed(format!("{error}\n{}", error.advice())))?,
         };
         let LocalAgent { address, ca_file, advice } = agent;
         // The agent's own certificate may be unreadable for this user: the system's authorities then decide.
@@ -169,7 +168,9 @@ impl Client {
         if token.is_some() && address.is_cleartext() {
             eprintln!("muster: warning: the token is sent unencrypted to {address}: use https://");
         }
-        Ok(Self { address, token, ca_file, authorities, advice: None, runtime })
+        let source = token_file.map_or(Source::Variable(variable), |path| Source::File(path.to_owned()));
+        let token_source = token.is_some().then_some(source);
+        Ok(Self { address, token, token_source, ca_file, authorities, advice: None, runtime })
     }
 
     /// Returns the agent's description of itself; fails if the server is not a muster agent.
@@ -266,7 +267,9 @@ impl Client {
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
         let mut text = String::from_utf8_lossy(body).trim().to_owned();
-        if text.starts_with("Permission denied") {
+        if let (true, Some(source)) = (text.starts_with("Permission denied"), &self.token_source) {
+            text.push_str(&format!("\nThe command sent the token of {source}."));
+        } else if text.starts_with("Permission denied") {
             text.push_str("\nSet a token for this command with --token-file or MUSTER_HTTP_TOKEN.");
             if let Some(more) = &self.advice {
                 text.push('\n');

@@ -17,7 +17,11 @@ use tokio_rustls::{
 };
 
 use super::input_files::read;
-use crate::tls::{authorities::system_roots, pem_error};
+use crate::tls::{
+    authorities::system_roots,
+    certificate::{self, is_of_authority},
+    pem_error,
+};
 
 /// Maximum size of --ca-file in octets: enough for all public authorities.
 const MAX_AUTHORITIES: usize = 4 * 1024 * 1024;
@@ -117,6 +121,9 @@ pub(super) fn describe(error: &CertificateError) -> String {
         CertificateError::NotValidYetContext { not_before, .. } => {
             format!("its certificate is not valid before {}", date(not_before))
         }
+        other if is_of_authority(other) => {
+            "its certificate is that of an authority (`CA:TRUE`), not of a server".to_owned()
+        }
         other => format!("its certificate is invalid: {other}"),
     }
 }
@@ -143,6 +150,10 @@ pub(super) fn advice(error: &CertificateError, ca_file: Option<&Path>) -> String
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "Check this host's clock.".to_owned()
         }
+        other if is_of_authority(other) => format!(
+            "Replace the certificate (`http.certificate` in the agent's configuration) by one of a server; {}.",
+            certificate::SERVER_CERTIFICATE
+        ),
         _ => "Replace the certificate (`http.certificate` in the agent's configuration).".to_owned(),
     }
 }
@@ -161,6 +172,8 @@ fn date(time: &UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use tokio_rustls::rustls::OtherError;
 
     use super::*;
 
@@ -214,7 +227,9 @@ mod tests {
         };
         let expired = CertificateError::ExpiredContext { time: time(20), not_after: time(10) };
         let early = CertificateError::NotValidYetContext { time: time(10), not_before: time(20) };
+        let authority = CertificateError::Other(OtherError(Arc::new(io::Error::other("CaUsedAsEndEntity"))));
         let cases = [
+            (authority, "its certificate is that of an authority (`CA:TRUE`), not of a server", "CA:FALSE"),
             (CertificateError::UnknownIssuer, "its certificate was not issued by a trusted authority", "--ca-file"),
             (name, "its certificate is for localhost, 127.0.0.1, not for host-a", "--http-addr"),
             (expired, "its certificate expired at 1970-01-01T00:00:10Z", "Renew the certificate"),

@@ -141,8 +141,13 @@ fn tiers(nearest: &Nearest) -> String {
             ("all", _) => "all".to_owned(),
             (kind, name) => printable(&format!("{kind} {name}")).into_owned(),
         };
-        let warming = if *warming > 0 { format!(" ({warming} in a slow start)") } else { String::new() };
-        let _ = writeln!(text, "{sign} {area}: {healthy} of {declared} healthy{warming}, {required} required");
+        // Each healthy instance counts for the last tier.
+        let counted = if *warming > 0 && kind != "all" {
+            format!(", {} counted ({warming} in a slow start)", healthy.saturating_sub(*warming))
+        } else {
+            String::new()
+        };
+        let _ = writeln!(text, "{sign} {area}: {healthy} of {declared} healthy{counted}, {required} required");
     }
     if answered.is_empty() {
         text.push_str("no tier is answered\n");
@@ -281,8 +286,8 @@ TTL 5 s, from dns.ttl of this node's configuration
 nearest: zone, from the nearest of web/web-1
 min_healthy: 50%, from dns.min_healthy of this node's configuration
   zone: this node has none: 0 of 0 healthy, 1 required
-> datacenter fra1: 3 of 4 healthy (1 in a slow start), 2 required
-  all: 3 of 4 healthy (1 in a slow start), 1 required
+> datacenter fra1: 3 of 4 healthy, 2 counted (1 in a slow start), 2 required
+  all: 3 of 4 healthy, 1 required
 
 checks of the node:
     critical Disk: 91 %

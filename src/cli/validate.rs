@@ -31,6 +31,7 @@ use crate::{
         access,
         contents::{Access, Exposure, Folder, FolderError, ReadError},
         definitions,
+        live_names::KnownNode,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
         zone_file::MAX_ZONE_FILE,
@@ -360,12 +361,13 @@ impl Files {
         report.problems.extend(problems);
         services.extend(definitions.keys().map(|key| key.service.clone()));
         let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
+        let node = KnownNode { name: config.node.clone(), datacenter: config.datacenter.clone() };
         let mut zones: Vec<(&Path, Arc<ZoneFile>)> = Vec::new();
         for text in &self.zones {
             match rules.parse(&text.path, &text.bytes) {
                 Ok(zone) => {
                     report.problems.extend(zone.warnings.iter().cloned());
-                    report.problems.extend(rules.conflicts(&text.path, &zone, &services));
+                    report.problems.extend(rules.conflicts(&text.path, &zone, &node, &services));
                     zones.push((&text.path, Arc::new(zone)));
                 }
                 Err(problems) => report.problems.extend(problems),

@@ -56,6 +56,8 @@ const DNS_KEYS: &[&str] = &[
     "ptr_domain",
     "encrypted",
 ];
+/// Keys of `http`.
+const HTTP_KEYS: &[&str] = &["listen", "socket", "tokens_dir", "certificate", "key", "insecure", "consul_version"];
 /// Value of `dns.rate_limit` without a limit; `null` is the default.
 const RATE_OFF: &str = "off";
 
@@ -89,15 +91,14 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let dns = part("dns", DNS_KEYS).map(|part| read_dns(reader, &part, zones.as_ref()));
     let resolver =
         part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
-            .map(|part| read_resolver(reader, &part, &empty));
+            .map(|part| read_resolver(reader, &part, &empty, zones.as_ref()));
     let gossip_table = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
     let gossip = gossip_table.as_ref().map(|part| read_gossip(reader, part));
     let advertise = gossip.as_ref().map(|gossip| match table.get("advertise") {
         Some(node) => Advertise::Configured(read_advertise(reader, node, gossip.listen)),
         None => Advertise::select(gossip.listen.ip(), &environment.addresses, environment.in_use),
     });
-    let http_table =
-        part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure", "consul_version"]);
+    let http_table = part("http", HTTP_KEYS);
     if let (Some(http), Some(table), Some(gossip)) = (&http_table, &gossip_table, &gossip) {
         check_tokens(reader, http, table, gossip.listen);
     }
@@ -312,6 +313,19 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
         hold: hold.unwrap_or(DEFAULT_HOLD),
         restart_hold: restart_hold.unwrap_or(DEFAULT_RESTART_HOLD),
     }
+}
+
+/// Reads `http` of a configuration with errors. Values that cannot be read have their default. `None`: the table is missing.
+pub(super) fn http_despite_errors(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Environment) -> Option<Http> {
+    let table = reader.table(root, "the configuration", CONFIG_KEYS)?;
+    let part = reader.table(table.get("http")?, "the table `http`", HTTP_KEYS)?;
+    let mut http = read_http(reader, &part, environment);
+    // An empty list has no address on purpose.
+    let is_unread = |node: &Node<'_>| http.listen.is_empty() && !reader.one_or_list(node).is_empty();
+    if part.get("listen").is_some_and(is_unread) {
+        http.listen = vec![SocketAddr::new(LOOPBACK, HTTP_PORT)];
+    }
+    Some(http)
 }
 
 fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Environment) -> Http {

@@ -134,11 +134,14 @@ pub(super) struct Loaded {
 
 /// Returns the handed-over state, else the stored one.
 pub(super) fn load(data_dir: &DataDir, handover: &Handover) -> Loaded {
-    let (state, valid_until) = match &handover.state {
-        Some(state) => (state.clone(), state.saved_at.unix),
-        None => read(data_dir).unwrap_or_default(),
-    };
-    Loaded { former: state.former(valid_until, &moment()), state }
+    let now = moment();
+    if let Some(state) = &handover.state {
+        // The process is the same one: no step of the system clock matters.
+        let away = now.uptime.saturating_sub(state.saved_at.uptime);
+        return Loaded { former: Former::handed_over(state.checks.clone(), away), state: state.clone() };
+    }
+    let (state, valid_until) = read(data_dir).unwrap_or_default();
+    Loaded { former: state.former(valid_until, &now), state }
 }
 
 fn read(data_dir: &DataDir) -> Option<(SavedState, Duration)> {

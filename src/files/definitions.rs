@@ -15,8 +15,6 @@ use super::service_file::Located;
 use crate::{
     diagnostic::Diagnostic,
     model::{
-        alias_domain::{NameScheme, is_consul_kind},
-        name::Name,
         registered_name::RegisteredName,
         service::{AliasTarget, Definitions},
     },
@@ -65,40 +63,6 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
     problems.extend(shadowed_tags(&in_order));
     problems.sort();
     (definitions, problems)
-}
-
-/// Returns the service whose name a static record conflicts with: its owner is in the zone, at or below `SERVICE.ZONE` or
-/// `_SERVICE._tcp.ZONE`, or at such names of another scheme.
-pub fn service_at<'a>(
-    owner: &Name,
-    zone: &Name,
-    scheme: NameScheme,
-    services: &'a BTreeSet<RegisteredName>,
-) -> Option<&'a RegisteredName> {
-    owner.within(zone)?;
-    let above = owner.labels().count() - zone.labels().count();
-    let labels = owner.labels().take(above).collect::<Vec<_>>();
-    let mut labels = match scheme {
-        NameScheme::Muster => &labels[..],
-        NameScheme::Consul => {
-            // Labels after that of the kind are a datacenter.
-            let kind = labels.iter().rposition(|label| is_consul_kind(label) || label.first() == Some(&b'_'))?;
-            match labels[kind] {
-                b"service" => &labels[..kind],
-                label if label.first() == Some(&b'_') => &labels[..=kind],
-                _ => return None,
-            }
-        }
-    }
-    .iter()
-    .rev();
-    let last = *labels.next()?;
-    let service = match last.first() {
-        // `_tcp`, `_udp` or `_TAG`: the service is the preceding label.
-        Some(b'_') => labels.next()?.strip_prefix(b"_")?,
-        _ => last,
-    };
-    services.get(service).filter(|service| service.dns_label().is_ok())
 }
 
 fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {

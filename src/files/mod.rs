@@ -1,7 +1,7 @@
 //! Folders of files, watched and parsed into the values that they define.
 //!
 //! Core: [`contents`] is the content of a folder; [`service_file`] and [`zone_file`] parse one file; [`definitions`] merges
-//! service files; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
+//! service files; [`live_names`] finds static records that services and nodes hide; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
 //! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`] if [`access`] admits it;
 //! `link_walk` resolves
 //! paths for both. [`reload`] parses changed contents and publishes the values.
@@ -12,6 +12,7 @@ pub mod contents;
 pub mod definitions;
 pub mod last_good;
 mod link_walk;
+pub mod live_names;
 pub mod read;
 pub mod reload;
 pub mod service_file;

@@ -3,7 +3,13 @@
 //! A file holds one service, or a list of services under `services:`. One pass reports every problem of the file. A file
 //! with an error defines nothing: half of a file is not what its author intended.
 
-use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use smol_str::SmolStr;
 
@@ -17,6 +23,7 @@ use crate::{
         followed_host::{FollowedHost, HostName},
         id_label::label_of,
         name::{Label, MAX_LABEL},
+        nearest::{MIN_HEALTHY_META, NEAREST_META},
         registered_name::RegisteredName,
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
@@ -222,7 +229,7 @@ fn read_service(
     let (addresses, host) = read_addresses(reader, &table, defaults.addresses);
     let tagged = table.get("tagged_addresses").map(|node| tagged_addresses::read(reader, node, &addresses, port));
     let tags = read_tags(reader, &table, id);
-    let meta = table.get("meta").map(|node| reader.meta(node).into()).unwrap_or_default();
+    let meta = table.get("meta").map(|node| read_service_meta(reader, node).into()).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
     let number = |key, what, default| {
         table.get(key).and_then(|node| reader.integer(node, what, 0..=u16::MAX)).unwrap_or(default)
@@ -265,6 +272,23 @@ fn read_service(
     refuse_large(reader, &table, &instance, id);
     let instance = Arc::new(instance);
     Some((Definition { instance, enabled, checks, pace }, id))
+}
+
+/// Reads `meta`. Warns of entries that only the HTTP API takes for settings.
+fn read_service_meta(reader: &Reader<'_, '_>, node: &Node<'_>) -> BTreeMap<String, String> {
+    if let Value::Table(entries) = &node.value {
+        for (meta, key) in [(NEAREST_META, "nearest"), (MIN_HEALTHY_META, "min_healthy")] {
+            if let Some(entry) = entries.iter().find(|entry| entry.key == meta) {
+                let message = format!("`{meta}` has no effect in a service file");
+                reader.warning(
+                    entry.id,
+                    message,
+                    format!("set `{key}` of the service; only the HTTP API reads `{meta}`"),
+                );
+            }
+        }
+    }
+    reader.meta(node)
 }
 
 /// Reports an instance that is too large to gossip although each part of it is within its bounds.
@@ -431,7 +455,13 @@ fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Lab
                 let message = format!("the tag {} is not reachable by name: it equals the instance's id", quote(&tag));
                 reader.warning(item.id, message, "choose another `id`");
             } else if tag.eq_ignore_ascii_case("tcp") || tag.eq_ignore_ascii_case("udp") {
-                let message = format!("`_SERVICE._{tag}` selects the protocol, not the tag {}", quote(&tag));
+                // In the scheme of Consul, the tag `udp` wins over the transport, and `_tcp` is every instance.
+                let consul = if tag.eq_ignore_ascii_case("tcp") {
+                    ""
+                } else {
+                    ", except in an alias domain with `scheme: consul`"
+                };
+                let message = format!("`_SERVICE._{tag}` selects the protocol, not the tag {}{consul}", quote(&tag));
                 reader.warning(item.id, message, "choose another tag; `protocol` sets the transport");
             }
             tags.push(tag);

@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     contents::{Access, Contents, Folder, Limits},
-    definitions::service_at,
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
+    live_names::{KnownNode, live_name_at},
     zone_file::{self, MAX_ZONE_FILE},
 };
 use crate::{
@@ -99,18 +99,23 @@ impl Rules {
         file.records.iter().filter_map(target).map(problem).collect()
     }
 
-    /// Reports static names that conflict with a service.
-    pub fn conflicts(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<RegisteredName>) -> Vec<Diagnostic> {
+    /// Reports static names that names of a node and its services hide.
+    pub fn conflicts(
+        &self,
+        path: &Path,
+        file: &ZoneFile,
+        node: &KnownNode,
+        services: &BTreeSet<RegisteredName>,
+    ) -> Vec<Diagnostic> {
         let aliases = || self.aliases.iter().map(|alias| (&alias.domain, alias.scheme));
         let domains = || std::iter::once((&self.domain, NameScheme::Muster)).chain(aliases());
         let mut reported = BTreeSet::new();
         let mut problems = Vec::new();
         for record in &file.records {
-            let service = domains().find_map(|(domain, scheme)| service_at(&record.owner, domain, scheme, services));
-            if let Some(service) = service.filter(|_| reported.insert(&record.owner)) {
-                let message = format!("{} is a name of the service `{service}`", record.owner);
-                let problem = Diagnostic::at(path, record.line, record.column, message);
-                problems.push(problem.with_hint("its records follow the health of the instances: choose another name"));
+            let live = |(domain, scheme)| live_name_at(&record.owner, domain, scheme, node, services);
+            if let Some(live) = domains().find_map(live).filter(|_| reported.insert(&record.owner)) {
+                let problem = Diagnostic::at(path, record.line, record.column, format!("{} is {live}", record.owner));
+                problems.push(problem.with_hint(live.hint()));
             }
         }
         problems
@@ -167,6 +172,7 @@ impl Reloadable for Zones {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::name::label;
 
     fn rules(alias: &str) -> Rules {
         Rules {
@@ -196,7 +202,8 @@ mod tests {
         let rules = Rules { domain, aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())], ttl: 5 };
         let file = rules.parse(Path::new("consul.zone"), b"vault A 10.0.0.9\nweb.service A 10.0.0.9\n").unwrap();
         let services = BTreeSet::from([RegisteredName::parse("web").unwrap(), RegisteredName::parse("vault").unwrap()]);
-        let conflicts = rules.conflicts(Path::new("consul.zone"), &file, &services);
+        let node = KnownNode { name: label("host-a"), datacenter: label("dc1") };
+        let conflicts = rules.conflicts(Path::new("consul.zone"), &file, &node, &services);
         assert_eq!(conflicts.len(), 1, "{conflicts:?}");
         assert!(
             conflicts[0].to_string().starts_with("consul.zone:2:1: web.service.consul. is a name of the service `web`")

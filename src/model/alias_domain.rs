@@ -1,5 +1,7 @@
 //! Alias domains of the discovery zone, and the scheme of the names in a zone.
 
+use std::net::IpAddr;
+
 use super::name::Name;
 
 /// A further zone with the services and nodes of the discovery zone.
@@ -26,6 +28,16 @@ const CONSUL_KINDS: [&[u8]; 7] = [b"service", b"node", b"addr", b"connect", b"vi
 /// Reports whether a label is that of a kind of names in the scheme of Consul, so that no datacenter can be named by it.
 pub fn is_consul_kind(label: &[u8]) -> bool {
     CONSUL_KINDS.contains(&label)
+}
+
+/// Returns the address of a label `HEX` of `HEX.addr` in the scheme of Consul; `None` if it is not one.
+pub fn address_of_label(label: &[u8]) -> Option<IpAddr> {
+    let digits = std::str::from_utf8(label).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_hexdigit()))?;
+    match label.len() {
+        8 => u32::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V4(bits.into())),
+        32 => u128::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V6(bits.into())),
+        _ => None,
+    }
 }
 
 impl AliasDomain {

@@ -6,6 +6,7 @@
 //! - A probed check or an alias goes on with its result if the agent was away for at most [`recent`]. The result stays
 //!   [`unconfirmed`] until the first probe.
 //! - The deadline of a TTL check runs on while the agent is away, also across a reboot of the host.
+//! - Within a process, such as at a reload, a probed check goes on with its exact [`Progress`]: nothing is unconfirmed.
 //!
 //! Points in time on the monotonic clock of the host ([`Moment::uptime`]) are comparable between agents of one boot.
 
@@ -17,7 +18,7 @@ use siphasher::sip::SipHasher13;
 use super::{
     announcement::{InstanceState, MAX_REASON, cut},
     flap_damping::Penalty,
-    health::Status,
+    health::{Health, Status},
     maintenance::Scope,
     service::{AliasTarget, Check, Probe, ProbeTls},
 };
@@ -53,6 +54,25 @@ pub struct CheckResult {
     pub since: u64,
     /// Uptime at which the report of a TTL check expires; `None` for other checks.
     pub expires: Option<Duration>,
+    /// State of a probed check at the end of its scheduler; `None` while it runs. It is handed over within the process, and
+    /// never stored.
+    pub progress: Option<Progress>,
+}
+
+/// State of a probed check between two probes, with which another scheduler of the process continues as if the check had
+/// not been interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Status and counted results.
+    pub health: Health,
+    /// Uptime of the result that set the reason; `None` for the initial reason.
+    pub reason_since: Option<Duration>,
+    /// True if the status is from before a restart of the agent and no probe has ended since.
+    pub unconfirmed: bool,
+    /// Uptime of the next probe. A probe that was interrupted is the next one.
+    pub next: Duration,
+    /// Uptime of the probe after it; `None`: one interval later.
+    pub second: Option<Duration>,
 }
 
 /// A point in time, on two clocks.
@@ -193,6 +213,11 @@ impl Former {
         }
     }
 
+    /// Returns results that were handed over within the process, or across its upgrade, `away` ago.
+    pub fn handed_over(results: CheckResults, away: Duration) -> Self {
+        Self { results, away: Some(away) }
+    }
+
     /// Returns results that were stored at `saved` as those of a start at `now`. They were valid until the Unix time
     /// `valid_until`, which is not before `saved`.
     ///
@@ -256,7 +281,7 @@ mod tests {
 
     fn result(check: &Check, reason: &str, expires: Option<u64>) -> CheckResult {
         let (status, expires) = (Status::Critical, expires.map(Duration::from_secs));
-        CheckResult { check: Fingerprint::of(check), status, reason: reason.into(), since: 1, expires }
+        CheckResult { check: Fingerprint::of(check), status, reason: reason.into(), since: 1, expires, progress: None }
     }
 
     fn results(checks: Vec<CheckResult>) -> CheckResults {

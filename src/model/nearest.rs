@@ -197,6 +197,13 @@ pub struct Count {
     pub warming: usize,
 }
 
+impl Count {
+    /// Returns the number of instances that count for `min_healthy`.
+    pub fn counting(&self) -> usize {
+        self.healthy - self.warming
+    }
+}
+
 /// Instances of one name by tier, as seen from one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiers([Count; Tier::ALL.len()]);
@@ -229,18 +236,24 @@ impl Tiers {
     /// healthy.
     pub fn answered(&self, policy: Policy) -> Option<Tier> {
         let is_enough = |tier: Tier| {
-            let Count { declared, healthy, warming } = self.count(tier);
+            let count = self.count(tier);
             match tier {
-                Tier::All => healthy > 0,
-                _ => healthy - warming >= policy.min_healthy.required(declared),
+                Tier::All => count.healthy > 0,
+                _ => count.counting() >= policy.min_healthy.required(count.declared),
             }
         };
         Self::looked_at(policy).iter().copied().find(|tier| is_enough(*tier))
     }
 
-    /// Reports whether a nearer tier than the answered one declares instances.
+    /// Reports whether a tier declares enough instances for its requirement. The last tier has none.
+    pub fn can_be_enough(&self, tier: Tier, policy: Policy) -> bool {
+        let declared = self.count(tier).declared;
+        tier == Tier::All || declared >= policy.min_healthy.required(declared)
+    }
+
+    /// Reports whether a tier is answered although a nearer one would be if all its instances were healthy.
     pub fn has_failed_over(&self, policy: Policy) -> bool {
-        let nearest = Self::looked_at(policy).iter().find(|tier| self.count(**tier).declared > 0);
+        let nearest = Self::looked_at(policy).iter().find(|tier| self.can_be_enough(**tier, policy));
         self.answered(policy).as_ref() > nearest
     }
 }

@@ -61,6 +61,7 @@ fn check_result() -> impl Strategy<Value = CheckResult> {
         reason: reason.into(),
         since,
         expires,
+        progress: None,
     })
 }
 
@@ -201,6 +202,7 @@ fn format_is_stable() {
         reason: "refused".into(),
         since: 9,
         expires: Some(Duration::from_nanos(11)),
+        progress: None,
     };
     let passing = CheckResult { status: Status::Passing, reason: "".into(), expires: None, ..result.clone() };
     let own = InstanceResults {

@@ -272,6 +272,7 @@ fn read_results(value: &str) -> Option<(Scope, InstanceResults)> {
             reason: bounded(&check.reason).into(),
             since: check.since,
             expires: check.expires.map(Duration::from_nanos),
+            progress: None,
         })
     };
     let penalty = |(thousandths, at, held)| Penalty {

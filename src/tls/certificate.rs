@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,10 +15,11 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_rustls::rustls::{
-    self, ServerConfig,
+    self, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::ring,
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::{ClientHello, ResolvesServerCert},
@@ -29,6 +31,10 @@ use tracing::{info, warn};
 use super::pem_error;
 use crate::files::access;
 
+/// Weakness of a certificate with `CA:TRUE`.
+const AUTHORITY: &str = "the certificate is that of an authority (`CA:TRUE`): muster's commands and other TLS clients refuse it for a server";
+/// Advice for a self-signed certificate.
+pub const SERVER_CERTIFICATE: &str = "`openssl req -x509` needs `-addext basicConstraints=critical,CA:FALSE`";
 /// Polling interval.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -68,6 +74,9 @@ impl Certificate {
     pub fn read(chain: &Path, key: &Path) -> Result<(Arc<Self>, Octets), CertificateError> {
         let octets = read(chain, key)?;
         access::warn_of_exposed_secret(key);
+        if let Some(weakness) = weakness(chain) {
+            warn!(certificate = %chain.display(), "{weakness}");
+        }
         let valid = ArcSwap::from_pointee(parse(chain, key, &octets)?);
         Ok((Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), valid }), octets))
     }
@@ -124,6 +133,37 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
+/// Reports whether a verifier refused a certificate because it is that of an authority. rustls has no variant for this error.
+pub fn is_of_authority(error: &rustls::CertificateError) -> bool {
+    matches!(error, rustls::CertificateError::Other(_)) && format!("{error:?}").contains("CaUsedAsEndEntity")
+}
+
+/// Returns why TLS clients may refuse a server certificate that is valid otherwise; `None` without a reason, or if the file
+/// cannot be read.
+pub fn weakness(chain: &Path) -> Option<&'static str> {
+    let octets = fs::read(chain).ok()?;
+    let certificate = CertificateDer::pem_slice_iter(&octets).next()?.ok()?;
+    refused_as_authority(&certificate).then_some(AUTHORITY)
+}
+
+/// Reports whether rustls refuses a certificate as that of an authority, whoever issued it.
+fn refused_as_authority(certificate: &CertificateDer<'_>) -> bool {
+    let mut roots = RootCertStore::empty();
+    if roots.add(certificate.clone().into_owned()).is_err() {
+        return false;
+    }
+    let provider = Arc::new(ring::default_provider());
+    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
+        return false;
+    };
+    // The name is compared last.
+    let name = ServerName::from(Ipv4Addr::LOCALHOST);
+    match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
+        Err(rustls::Error::InvalidCertificate(error)) => is_of_authority(&error),
+        _ => false,
+    }
+}
+
 fn read(chain: &Path, key: &Path) -> Result<Octets, CertificateError> {
     let read = |path: &Path| fs::read(path).map_err(|error| CertificateError::Read(path.to_owned(), error));
     Ok((read(chain)?, read(key)?))
@@ -146,4 +186,30 @@ fn parse(chain: &Path, key: &Path, (certificates, private): &Octets) -> Result<C
     let private = PrivateKeyDer::from_pem_slice(private).map_err(invalid(key, "private key"))?;
     CertifiedKey::from_der(certificates, private, &ring::default_provider())
         .map_err(|error| CertificateError::Pair(chain.to_owned(), key.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn certificate_of_an_authority_is_weak() {
+        let folder = tempfile::tempdir().unwrap();
+        let cases = [
+            (IsCa::NoCa, None),
+            (IsCa::ExplicitNoCa, None),
+            (IsCa::Ca(BasicConstraints::Unconstrained), Some(AUTHORITY)),
+        ];
+        for (is_ca, expected) in cases {
+            let mut params = CertificateParams::new(["host-a.example".to_owned()]).unwrap();
+            params.is_ca = is_ca;
+            let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let path = folder.path().join("cert.pem");
+            fs::write(&path, made.pem()).unwrap();
+            assert_eq!(weakness(&path), expected);
+        }
+        assert_eq!(weakness(&folder.path().join("absent.pem")), None);
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     clock::unix_seconds,
     model::{
         announcement::InstanceState,
-        check_results::CheckResult,
+        check_results::{CheckResult, Progress},
         health::Status,
         maintenance::Scope,
         service::{Check, Definition, Origin, Probe},
@@ -26,12 +26,14 @@ pub(super) struct Start {
     pub(super) unconfirmed: bool,
     /// Expiry of the last report; `None`: the validity of a report from now on.
     pub(super) expires: Option<Instant>,
+    /// State in which the former scheduler of the process left the check.
+    pub(super) progress: Option<Progress>,
 }
 
 impl Start {
     /// Returns a start at another check's status.
     pub(super) fn new(status: Status, reason: Arc<str>) -> Self {
-        Self { status, reason, since: unix_seconds(), unconfirmed: false, expires: None }
+        Self { status, reason, since: unix_seconds(), unconfirmed: false, expires: None, progress: None }
     }
 
     /// Returns the start of a new check.
@@ -51,18 +53,21 @@ impl Start {
 
     /// Returns the start of a check with a former result, at uptime `now`.
     fn former(check: &Check, former: CheckResult, now: Duration) -> Self {
-        let CheckResult { status, reason, since, expires, .. } = former;
+        let CheckResult { status, reason, since, expires, progress, .. } = former;
         let Probe::Ttl { ttl } = check.probe else {
-            let unconfirmed = check.probe.alias().is_none();
-            return Self { status, reason, since, unconfirmed, expires: None };
+            let unconfirmed = match &progress {
+                Some(progress) => progress.unconfirmed,
+                None => check.probe.alias().is_none(),
+            };
+            return Self { status, reason, since, unconfirmed, expires: None, progress };
         };
         let left = expires.map_or(ttl, |expires| expires.saturating_sub(now)).min(ttl);
         let expires = Some(Instant::now() + left);
         if !left.is_zero() {
-            return Self { status, reason, since, unconfirmed: false, expires };
+            return Self { status, reason, since, unconfirmed: false, expires, progress: None };
         }
         let since = if status == Status::Critical { since } else { unix_seconds() };
-        Self { status: Status::Critical, reason: no_report(ttl), since, unconfirmed: false, expires }
+        Self { status: Status::Critical, reason: no_report(ttl), since, unconfirmed: false, expires, progress: None }
     }
 }
 
@@ -76,7 +81,7 @@ impl Scheduler {
         // A change of the configuration alone does not take all instances of the node out of answers.
         let inherits =
             |check: &Check| *scope == Scope::Node && check.origin == Origin::File && self.former.is_recent(check);
-        let start = |(check, former): (&Check, Option<CheckResult>)| match former {
+        let start = |(check, former): (&Check, Option<CheckResult>)| match former.filter(has_result) {
             Some(former) => Start::former(check, former, now),
             None if inherits(check) => Start::of_node(state.as_ref()),
             None => Start::initial(check),
@@ -92,4 +97,10 @@ impl Scheduler {
             up: former.up,
         }
     }
+}
+
+/// Reports whether a check continues. Without a result, only another scheduler of the process has something to continue from:
+/// counted results and a schedule, or the deadline of a report.
+fn has_result(former: &CheckResult) -> bool {
+    former.progress.is_some() || former.expires.is_some() || *former.reason != *NO_RESULT
 }

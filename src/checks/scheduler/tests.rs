@@ -501,12 +501,105 @@ fn outputs(fixture: &Fixture, key: &str) -> Vec<String> {
     known.report.iter().flat_map(|report| &report.checks).map(|check| check.output.to_string()).collect()
 }
 
-/// Stops the scheduler and returns its results, for a start after `away`.
-async fn stop(fixture: Fixture, away: Option<Duration>) -> Former {
+/// Stops the scheduler and returns its results as the next one of the process gets them, after `away`.
+async fn hand_over(fixture: Fixture, away: Duration) -> Former {
     fixture.shutdown.cancel();
     fixture.scheduler.await.unwrap();
-    sleep(away.unwrap_or(SECOND)).await;
-    Former { results: fixture.results.borrow().clone(), away }
+    sleep(away).await;
+    Former::handed_over(fixture.results.borrow().clone(), away)
+}
+
+/// Stops the scheduler and returns its results as they are stored, for a start after `away`.
+async fn stop(fixture: Fixture, away: Option<Duration>) -> Former {
+    let Former { results, .. } = hand_over(fixture, away.unwrap_or(SECOND)).await;
+    let stored = results.into_iter().map(|(scope, mut results)| {
+        Arc::make_mut(&mut results).checks.iter_mut().for_each(|check| check.progress = None);
+        (scope, results)
+    });
+    Former { results: stored.collect(), away }
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_continue_with_their_schedule_within_the_process() {
+    let slow = |host: &str| Check { interval: 60 * SECOND, ..tcp(host) };
+    let all = || {
+        [
+            definition("db/1", [slow("db")]),
+            definition("web/1", [slow("web"), Check { initial: Status::Passing, ..slow("hung") }]),
+        ]
+    };
+    let mut fixture = Fixture::new(all());
+    fixture.set("db", "refused");
+    fixture.hosts.lock().unwrap().hanging.insert("hung".to_owned());
+    fixture.at(130 * SECOND).await;
+    let before = fixture.announced().await;
+    let all_of = |fixture: &Fixture, host: &str| {
+        let began = fixture.began;
+        fixture.probed(host).into_iter().map(|at| began + Duration::from_millis(at as u64)).collect::<Vec<_>>()
+    };
+    let (db, web) = (all_of(&fixture, "db"), all_of(&fixture, "web"));
+    let former = hand_over(fixture, SECOND / 10).await;
+
+    let mut fixture = Fixture::restarted(all(), former);
+    fixture.set("db", "refused");
+    fixture.announced.changed().await.unwrap();
+    assert_eq!(fixture.announced().await, before, "at the start");
+    assert_eq!(outputs(&fixture, "db/1"), ["refused"]);
+    assert_eq!(outputs(&fixture, "web/1"), ["", ""]);
+    fixture.at(SECOND).await;
+    assert_eq!(fixture.probed("hung").len(), 1, "an interrupted probe is repeated at once");
+    fixture.at(60 * SECOND).await;
+    for (host, before) in [("db", db), ("web", web)] {
+        let probes = all_of(&fixture, host);
+        let expected = *before.last().unwrap() + 60 * SECOND;
+        let late = probes[0].saturating_duration_since(expected);
+        assert!(probes.len() == 1 && probes[0] + SECOND / 100 > expected && late < SECOND / 100, "{host}: {late:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_results_continue_within_the_process() {
+    // Waits until the host has been probed once.
+    let probed_once = async |fixture: &Fixture, host: &str| {
+        while fixture.probed(host).is_empty() {
+            sleep(SECOND / 10).await;
+        }
+        sleep(SECOND / 10).await;
+    };
+    let rising = || [definition("web/1", [Check { rise: 2, ..tcp("web") }])];
+    let mut fixture = Fixture::new(rising());
+    probed_once(&fixture, "web").await;
+    assert_eq!(fixture.announced().await, "web/1 critical: no result yet");
+    let former = hand_over(fixture, SECOND / 10).await;
+    let mut fixture = Fixture::restarted(rising(), former);
+    assert_eq!(fixture.announced().await, "web/1 critical: no result yet");
+    probed_once(&fixture, "web").await;
+    assert_eq!(fixture.announced().await, "web/1 passing");
+    // Two failures make it critical.
+    for expected in ["web/1 passing", "web/1 critical: reset"] {
+        let former = hand_over(fixture, SECOND / 10).await;
+        fixture = Fixture::restarted(rising(), former);
+        fixture.set("web", "reset");
+        probed_once(&fixture, "web").await;
+        assert_eq!(fixture.announced().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_text_of_a_ttl_check_is_handed_over() {
+    let all = || [definition("web/1", [ttl(600)])];
+    let fixture = Fixture::new(all());
+    for output in ["first", "second"] {
+        let (scope, check) = (scope("web/1"), "service:1".into());
+        let report = TtlReport { scope, check, status: Status::Passing, output: output.to_owned() };
+        fixture.ttl_reports.send(report).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(outputs(&fixture, "web/1"), ["first"]);
+    }
+    let former = hand_over(fixture, SECOND / 10).await;
+    let mut fixture = Fixture::restarted(all(), former);
+    fixture.announced.changed().await.unwrap();
+    assert_eq!(outputs(&fixture, "web/1"), ["second"]);
 }
 
 #[tokio::test(start_paused = true)]

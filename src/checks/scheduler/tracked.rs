@@ -9,12 +9,12 @@ use tracing::{debug, info};
 
 use super::{Clock, NO_RESULT, TICK};
 use crate::{
-    checks::alias,
+    checks::{alias, runner::Memory, ticks::Ticks},
     clock::unix_seconds,
     metrics::{Checks, Kind},
     model::{
         announcement::{CheckReport, HealthReport, HoldReason, InstanceState, REASON_HOLD, bounded},
-        check_results::{CheckResult, Fingerprint, InstanceResults, unconfirmed},
+        check_results::{CheckResult, Fingerprint, InstanceResults, Progress, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
         maintenance::{Maintenance, Scope},
@@ -73,7 +73,9 @@ pub(super) enum Work {
 pub(super) struct Task {
     pub(super) number: u64,
     /// Cancels the check's work on drop.
-    pub(super) _handle: AbortOnDropHandle<()>,
+    pub(super) handle: AbortOnDropHandle<(Memory, Ticks)>,
+    /// State of the check after the end of the task.
+    pub(super) progress: Option<Progress>,
 }
 
 impl TrackedInstance {
@@ -155,14 +157,18 @@ impl TrackedInstance {
         Some(Arc::new(HealthReport { since: self.since, checks }))
     }
 
-    /// Returns the results for the next start of the agent. TTL checks have one without a report, too: their deadline runs.
+    /// Returns the results for the next start of the agent, or of the scheduler. TTL checks have one without a report, too: their deadline runs.
     /// `None` for a passing instance without checks and pacing: a new one starts alike.
     pub(super) fn results(&self, clock: &Clock) -> Option<InstanceResults> {
         let state = self.state.as_ref()?;
         if self.checks.is_empty() && self.definition.pace == Pace::default() && *state == InstanceState::Passing {
             return None;
         }
-        let has_result = |known: &TrackedCheck| *known.reason != *NO_RESULT || matches!(known.work, Work::Reports(_));
+        let has_result = |known: &TrackedCheck| match &known.work {
+            Work::Reports(_) => true,
+            Work::Task(task) if task.progress.is_some() => true,
+            Work::Task(_) | Work::Alias => *known.reason != *NO_RESULT,
+        };
         let checks = self.definition.checks.iter().zip(&self.checks).filter(|(_, known)| has_result(known));
         let result = |(check, known): (&Check, &TrackedCheck)| CheckResult {
             check: Fingerprint::of(check),
@@ -172,6 +178,10 @@ impl TrackedInstance {
             expires: match known.work {
                 Work::Reports(until) => Some(clock.uptime(until)),
                 Work::Task(_) | Work::Alias => None,
+            },
+            progress: match &known.work {
+                Work::Task(task) => task.progress.clone(),
+                Work::Reports(_) | Work::Alias => None,
             },
         };
         Some(InstanceResults {
@@ -265,6 +275,11 @@ impl TrackedCheck {
     /// Returns the newest report of a TTL check; `None` before the first one, or after it has expired.
     pub(super) fn newest_report(&self) -> Option<ReportText> {
         self.text.as_ref().map(|text| ReportText { status: self.status, text: Arc::clone(&text.newest) })
+    }
+
+    /// Newest text of a TTL check that waits for its publication.
+    pub(super) fn held_text(&self) -> Option<Arc<str>> {
+        self.text.as_ref().filter(|text| text.is_scheduled).map(|text| Arc::clone(&text.newest))
     }
 
     /// Returns the output for people.

@@ -8,6 +8,7 @@ use crate::{
     diagnostic::Diagnostic,
     files::{access, contents::Access, tokens},
     model::keyring::Keyring,
+    tls::certificate,
 };
 
 /// Maximum size of a file with gossip keys in octets: the maximum number of keys, and comments.
@@ -41,8 +42,13 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
     let pairs = config.http.tls.iter().map(|(certificate, key)| ("http", certificate, key));
     let encrypted = config.dns.encrypted.iter().map(|dns| ("dns.encrypted", &dns.certificate, &dns.key));
-    for (part, certificate, key) in pairs.chain(encrypted) {
-        is_readable(certificate, &format!("{part}.certificate"), "the file contains the PEM certificate", report);
+    for (part, chain, key) in pairs.chain(encrypted) {
+        if is_readable(chain, &format!("{part}.certificate"), "the file contains the PEM certificate", report)
+            && let Some(weakness) = certificate::weakness(chain)
+        {
+            let problem = Diagnostic::whole(chain, weakness).with_hint(certificate::SERVER_CERTIFICATE);
+            report.problems.push(problem.as_warning());
+        }
         is_readable(key, &format!("{part}.key"), "the file contains the PEM key of the certificate", report);
     }
 }

@@ -8,6 +8,7 @@ use super::{
         MAX_CACHE, Resolver, Upstreams,
     },
     table_below,
+    zones::Zones,
 };
 use crate::{
     model::{dns_limits::CacheTtls, name::Name, recursion_access::ClientRange, upstream_address::UpstreamAddress},
@@ -17,8 +18,13 @@ use crate::{
     },
 };
 
-/// Reads the table.
-pub(super) fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Resolver {
+/// Reads the table. A route within one of the `zones` is an error, since it has no effect.
+pub(super) fn read_resolver<'n, 't>(
+    reader: &Reader<'_, '_>,
+    part: &Table<'n, 't>,
+    empty: &'n Node<'t>,
+    zones: Option<&Zones>,
+) -> Resolver {
     let upstreams = part.get("upstreams").map(|node| read_servers(reader, node)).unwrap_or_default();
     let mut routes: Vec<(Name, Vec<UpstreamAddress>)> = Vec::new();
     let entries =
@@ -30,6 +36,11 @@ pub(super) fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't
             reader.mismatch(&entry.value, "at least one address");
         }
         let Some(suffix) = suffix else { continue };
+        if let Some(zone) = zones.and_then(|zones| zones.around(&suffix)) {
+            let message =
+                format!("the route for `{suffix}` has no effect: names in the zone `{zone}` are never forwarded");
+            reader.error_with_hint(entry.id, message, "remove the route, or the zone from `alias_domains`");
+        }
         if routes.iter().any(|(other, _)| *other == suffix) {
             reader.error(entry.id, format!("duplicate suffix `{suffix}`"));
         } else {

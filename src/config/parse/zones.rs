@@ -22,12 +22,20 @@ pub(super) struct Zones {
 }
 
 impl Zones {
+    /// Returns the zone that contains a name.
+    pub(super) fn around(&self, name: &Name) -> Option<&Name> {
+        self.all().find(|zone| name.within(zone).is_some())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.domain).chain(self.aliases.iter().map(|alias| &alias.domain))
+    }
+
     /// Reads `dns.ptr_domain`; without it, returns the discovery zone.
     pub(super) fn read_ptr_domain(&self, reader: &Reader<'_, '_>, node: Option<&Node<'_>>) -> Option<Name> {
         let Some(node) = node else { return Some(self.domain.clone()) };
         let zone = reader.domain(node, "a zone's name")?;
-        let mut known = std::iter::once(&self.domain).chain(self.aliases.iter().map(|alias| &alias.domain));
-        if known.any(|known| *known == zone) {
+        if self.all().any(|known| *known == zone) {
             return Some(zone);
         }
         let message = format!("`{zone}` is neither `domain` nor one of `alias_domains`");

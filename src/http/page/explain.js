@@ -158,8 +158,9 @@ function tiers({ Nearest: first, NearestFrom: from, MinHealthy: enough, MinHealt
 
 function tier({ Tier: kind, Name: name, Declared: declared, Healthy: healthy, Warming: warming, ...rest }) {
   const area = kind === "zone" && !name ? "zone: none" : `${kind} ${name}`.trim();
-  const ramp = warming > 0 ? ` (${warming} in a slow start)` : "";
-  const text = `${area}: ${healthy} of ${declared} healthy${ramp}, ${rest.Required} required`;
+  // Each healthy instance counts for the last tier.
+  const counted = warming > 0 && kind !== "all" ? `, ${healthy - warming} counted (${warming} in a slow start)` : "";
+  const text = `${area}: ${healthy} of ${declared} healthy${counted}, ${rest.Required} required`;
   return el("li", {}, text, rest.Answered && [" ", el("span", { class: "chip" }, "answered")]);
 }
 

@@ -81,7 +81,7 @@ fn nearest_tier_with_enough_healthy_instances_is_answered() {
 }
 
 #[test]
-fn service_has_failed_over_if_a_nearer_tier_declares_instances() {
+fn service_has_failed_over_if_a_nearer_tier_declares_enough_instances() {
     let cases = [
         ("zone 1", "+ + +", false),
         ("zone 1", "- + +", true),
@@ -92,6 +92,18 @@ fn service_has_failed_over_if_a_nearer_tier_declares_instances() {
         ("datacenter 1", "- + +", false),
         ("datacenter 1", "- - +", true),
         ("none 1", "- - +", false),
+        // A tier that declares fewer instances than it needs is never answered, whatever their state.
+        ("zone 2", "+ + +", false),
+        ("zone 2", "+ . +", false),
+        ("zone 2", "- . +", false),
+        // The datacenter declares enough.
+        ("zone 2", "- + +", true),
+        ("zone 2", "+ - +", true),
+        ("zone 2", "+- + +", true),
+        ("zone 9", "++ + +", false),
+        ("zone 50%", "- . +", true),
+        ("zone 1", "^ . +", true),
+        ("datacenter 3", "+ + +", false),
     ];
     for (stated, instances, expected) in cases {
         assert_eq!(tiers(instances).has_failed_over(policy(stated)), expected, "{stated}: {instances}");

@@ -12,12 +12,16 @@ use crate::{
         zone::{
             service::{
                 Service,
-                consul::{ADDRESS, NODE, SERVICE, address_of_label},
+                consul::{ADDRESS, NODE, SERVICE},
             },
             static_names::Zone,
         },
     },
-    model::{alias_domain::is_consul_kind, name::Label, service::Protocol},
+    model::{
+        alias_domain::{address_of_label, is_consul_kind},
+        name::Label,
+        service::Protocol,
+    },
 };
 
 /// Label after a datacenter in the longer form.

@@ -299,19 +299,10 @@ fn hex(address: IpAddr) -> String {
     }
 }
 
-/// Returns the address of such a label; `None` if it is not one.
-pub fn address_of_label(label: &[u8]) -> Option<IpAddr> {
-    let digits = std::str::from_utf8(label).ok().filter(|text| text.bytes().all(|octet| octet.is_ascii_hexdigit()))?;
-    match label.len() {
-        8 => u32::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V4(bits.into())),
-        32 => u128::from_str_radix(digits, 16).ok().map(|bits| IpAddr::V6(bits.into())),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::alias_domain::address_of_label;
 
     #[test]
     fn labels_of_addresses_are_read_back() {

@@ -78,6 +78,7 @@ impl Explainer<'_> {
         let kind = if is_instance { "instance" } else { "service" };
         let mut notes = self.notes(name, &instances);
         notes.extend(stated.as_ref().and_then(disagreement));
+        notes.extend(nearness.iter().flat_map(Nearness::never_enough));
         let nearest = nearness.as_ref().map(Nearness::explained);
         Explained { kind: kind.to_owned(), summary, ttl, ttl_from, nearest, instances, notes, ..Explained::default() }
     }

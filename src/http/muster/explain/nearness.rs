@@ -62,6 +62,19 @@ impl Nearness<'_> {
         name.map(ToString::to_string).unwrap_or_default()
     }
 
+    /// Returns a note for each tier that declares instances, but fewer than it needs.
+    pub(super) fn never_enough(&self) -> impl Iterator<Item = String> {
+        let policy = self.stated.policy;
+        Tiers::looked_at(policy).iter().filter(move |tier| !self.tiers.can_be_enough(**tier, policy)).filter_map(move |tier| {
+            let declared = self.tiers.count(*tier).declared;
+            let required = policy.min_healthy.required(declared);
+            let (tier, name, plural) = (tier.as_str(), self.name(*tier), if declared == 1 { "" } else { "s" });
+            (declared > 0).then(|| {
+                format!("The {tier} {name} declares {declared} instance{plural}, fewer than the {required} that `min_healthy` requires: it is never answered.")
+            })
+        })
+    }
+
     /// Returns the choice as the API shows it.
     pub(super) fn explained(&self) -> Explained {
         let policy = self.stated.policy;
