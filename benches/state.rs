@@ -105,6 +105,7 @@ fn own() -> muster::model::check_results::CheckResults {
         reason: "".into(),
         since: 1_795_535_600,
         expires: None,
+        progress: None,
     };
     let results = |at: usize| InstanceResults {
         state: InstanceState::Passing,

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 use muster::{
     diagnostic::Diagnostic,
     files::{
-        definitions::{merge, service_at},
+        definitions::merge,
+        live_names::{KnownNode, LiveName, live_name_at},
         service_file::{Defaults, Located, parse},
     },
     model::{
@@ -133,6 +134,8 @@ fn long_cycle_is_found_without_recursion_and_abbreviated() {
 fn static_names_that_conflict_with_services_are_found() {
     let services: BTreeSet<RegisteredName> = ["web", "db"].map(|text| RegisteredName::parse(text).unwrap()).into();
     let zone = Name::parse("service.local").unwrap();
+    let label = |text| Label::parse(text).unwrap();
+    let node = KnownNode { name: label("host-a"), datacenter: label("dc1") };
     let cases = [
         ("service.local", None),
         ("web.service.local", Some("web")),
@@ -150,7 +153,11 @@ fn static_names_that_conflict_with_services_are_found() {
         ("web", None),
     ];
     for (owner, expected) in cases {
-        let found = service_at(&Name::parse(owner).unwrap(), &zone, NameScheme::Muster, &services);
-        assert_eq!(found.map(RegisteredName::as_str), expected, "{owner}");
+        let found = live_name_at(&Name::parse(owner).unwrap(), &zone, NameScheme::Muster, &node, &services);
+        let service = found.map(|found| match found {
+            LiveName::Service(service) => service.as_str().to_owned(),
+            other => other.to_string(),
+        });
+        assert_eq!(service.as_deref(), expected, "{owner}");
     }
 }
