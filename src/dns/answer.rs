@@ -19,7 +19,7 @@ use super::{
     zone::{
         rrset::{RRset, Rdata, Tail},
         service::{HostIndex, Remark, Service, Weighted},
-        static_names::Zone,
+        static_names::{Kind, Zone},
     },
 };
 use crate::model::nearest::Tier;
@@ -133,10 +133,17 @@ pub enum Data<'t> {
     },
     /// TXT records of a `_why` name, the summary first, and their TTL in seconds.
     Texts(&'t [Rdata], u32),
-    /// SRV records of a service, and their TTL in seconds.
-    Srv(&'t Service, Members<'t>, u32),
-    /// The same with targets in the scheme of Consul.
-    ConsulSrv(&'t Service, Members<'t>, u32),
+    /// SRV records of a service.
+    Srv {
+        /// The service.
+        service: &'t Service,
+        /// Instances with their ports.
+        members: Members<'t>,
+        /// Scheme of the targets.
+        kind: Kind,
+        /// TTL in seconds.
+        ttl: u32,
+    },
     /// A or AAAA record of an address.
     Address {
         /// The address in wire form, followed by unused octets.
@@ -336,7 +343,7 @@ impl<'t> Data<'t> {
             Self::V6(..) => rtype::AAAA,
             Self::Host { rtype, .. } => *rtype,
             Self::Texts(..) => rtype::TXT,
-            Self::Srv(..) | Self::ConsulSrv(..) => rtype::SRV,
+            Self::Srv { .. } => rtype::SRV,
             Self::Address { size, .. } => {
                 if *size == 4 {
                     rtype::A
@@ -353,8 +360,7 @@ impl<'t> Data<'t> {
             Self::Stored(set) => set.ttl,
             Self::Made(set) => set.ttl,
             Self::Soa { ttl, .. } | Self::V4(_, ttl) | Self::V6(_, ttl) => *ttl,
-            Self::Host { ttl, .. } | Self::Address { ttl, .. } | Self::Texts(_, ttl) => *ttl,
-            Self::Srv(_, _, ttl) | Self::ConsulSrv(_, _, ttl) => *ttl,
+            Self::Host { ttl, .. } | Self::Address { ttl, .. } | Self::Texts(_, ttl) | Self::Srv { ttl, .. } => *ttl,
         }
     }
 
@@ -368,7 +374,7 @@ impl<'t> Data<'t> {
             Self::V6(addresses, _) => addresses.len(),
             Self::Host { octets, size, .. } => octets.len() / size,
             Self::Texts(texts, _) => texts.len(),
-            Self::Srv(_, members, _) | Self::ConsulSrv(_, members, _) => members.len(),
+            Self::Srv { members, .. } => members.len(),
         }
     }
 
@@ -389,11 +395,8 @@ impl<'t> Data<'t> {
             Self::V6(addresses, _) => 16 * addresses.len(),
             Self::Host { octets, .. } => octets.len(),
             Self::Texts(texts, _) => texts.iter().map(stored).sum(),
-            Self::Srv(service, members, _) => {
-                (0..members.len()).map(|at| service.srv_parts(members.get(at).0).len() + origin).sum()
-            }
-            Self::ConsulSrv(service, members, _) => {
-                (0..members.len()).map(|at| service.consul_srv(members.get(at).0).len() + origin).sum()
+            Self::Srv { service, members, kind, .. } => {
+                (0..members.len()).map(|at| srv_rdata(service, *kind, members.get(at).0).len() + origin).sum()
             }
             Self::Address { size, .. } => usize::from(*size),
         };
@@ -404,9 +407,7 @@ impl<'t> Data<'t> {
     /// them. The summary of a `_why` name precedes its other texts. 0 for other types.
     pub fn priority(&self, at: usize) -> u16 {
         match self {
-            Self::Srv(service, members, _) | Self::ConsulSrv(service, members, _) => {
-                service.host_priority(members.get(at).0)
-            }
+            Self::Srv { service, members, .. } => service.host_priority(members.get(at).0),
             Self::Texts(..) => u16::from(at > 0),
             _ => 0,
         }
@@ -417,11 +418,14 @@ impl<'t> Data<'t> {
         match self {
             Self::V4(addresses, _) => addresses[at].weight,
             Self::V6(addresses, _) => addresses[at].weight,
-            Self::Srv(service, members, _) | Self::ConsulSrv(service, members, _) => {
-                service.host_weight(members.get(at).0)
-            }
+            Self::Srv { service, members, .. } => service.host_weight(members.get(at).0),
             Self::Stored(_) | Self::Made(_) | Self::Soa { .. } => 1,
             Self::Host { .. } | Self::Address { .. } | Self::Texts(..) => 1,
         }
     }
+}
+
+/// Returns the SRV RDATA of an instance for a zone of this kind, without the origin, with port 0 if it has no default port.
+fn srv_rdata(service: &Service, kind: Kind, host: HostIndex) -> &[u8] {
+    if kind == Kind::Consul { service.consul_srv(host) } else { service.srv_parts(host) }
 }

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use super::{
     Answer, Authority, Data, Ede, Group, Owner, UpstreamAnswer, UpstreamRecord,
     frame::{Extra, Frame},
-    record_order,
+    record_order, srv_rdata,
 };
 use crate::dns::{
     message::{
@@ -21,7 +21,7 @@ use crate::dns::{
     zone::{
         rrset::{Rdata, Tail, compressible},
         service::{HostIndex, SRV_FIELDS, Service, consul::TargetAddresses},
-        static_names::Zone,
+        static_names::{Kind, Zone},
     },
 };
 
@@ -86,8 +86,10 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
             && let Some(group) = answer.answer.last()
         {
             match group.data {
-                Data::Srv(service, ..) => writer.target_addresses(service, group.zone, &scratch.targets),
-                Data::ConsulSrv(service, ..) => writer.consul_target_addresses(service, group.zone, scratch),
+                Data::Srv { service, kind: Kind::Consul, .. } => {
+                    writer.consul_target_addresses(service, group.zone, scratch);
+                }
+                Data::Srv { service, .. } => writer.target_addresses(service, group.zone, &scratch.targets),
                 _ => {}
             }
         }
@@ -214,7 +216,7 @@ impl<'o, 'z> Writer<'o, 'z> {
                 return false;
             }
             self.counts[Section::Answer as usize] += 1;
-            if let Data::Srv(_, members, _) | Data::ConsulSrv(_, members, _) = data {
+            if let Data::Srv { members, .. } = data {
                 scratch.targets.push((members.get(at as usize).0, rdata.start + SRV_FIELDS));
             }
             target = rdata.start;
@@ -311,13 +313,9 @@ impl<'o, 'z> Writer<'o, 'z> {
             Data::V4(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
             Data::V6(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
             Data::Host { size, octets, .. } => (&octets[at * size..][..*size], Origin::Nothing, None),
-            Data::Srv(service, members, _) => {
+            Data::Srv { service, members, kind, .. } => {
                 let (host, port) = members.get(at);
-                (service.srv_parts(host), Origin::Whole, port)
-            }
-            Data::ConsulSrv(service, members, _) => {
-                let (host, port) = members.get(at);
-                (service.consul_srv(host), Origin::Whole, port)
+                (srv_rdata(service, *kind, host), Origin::Whole, port)
             }
             Data::Address { octets, size, .. } => (&octets[..usize::from(*size)], Origin::Nothing, None),
             Data::Texts(texts, _) => self.stored(&texts[at], zone, false),

@@ -144,10 +144,7 @@ impl Tables {
 
 /// Returns SRV records with targets in the scheme of the zone.
 fn srv<'t>(zone: Option<&Zone>, service: &'t Service, members: Members<'t>, ttl: u32) -> Data<'t> {
-    match zone {
-        Some(zone) if zone.kind == Kind::Consul => Data::ConsulSrv(service, members, ttl),
-        _ => Data::Srv(service, members, ttl),
-    }
+    Data::Srv { service, members, kind: zone.map_or(Kind::Discovery, |zone| zone.kind), ttl }
 }
 
 fn select_set<'t>(zone: Option<&Zone>, service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16) -> Selected<'t> {
