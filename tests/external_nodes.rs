@@ -311,7 +311,7 @@ fn tags_of_the_catalog_survive_registrations_with_tag_override() {
     // Without the permission, nothing changes.
     register(&agent, &service(&["v3"]));
     let shown = get(&agent, "agent/service/web").json();
-    assert_eq!((&shown["Tags"], &shown["Port"]), (&json!(["v1"]), &json!(0)));
+    assert_eq!((&shown["Tags"], &shown["Port"]), (&json!(["v1"]), &json!(80)));
 }
 
 /// As in Consul, where the agent restores its services in the catalog.

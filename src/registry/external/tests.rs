@@ -216,11 +216,6 @@ fn invalid_registrations_are_refused_and_change_nothing() {
         ),
         (json!({"Node": "x", "Address": "10.9.0.1", "Checks": many}), "at most 32 checks"),
         (json!({"Node": "x", "Address": "10.9.0.1", "Checks": long}), "nodes exchange at most 8192 octets"),
-        // The label of an instance has the name of its node: these two are the same.
-        (
-            json!({"Node": "1", "Address": "10.9.0.2", "Service": {"Service": "pg", "ID": "a-db"}}),
-            "yields the instance pg/a-db-1, which this agent has already",
-        ),
     ];
     let mut state = State::default();
     let body = json!({"Node": "db-1", "ID": id, "Address": "10.9.0.1", "Service": {"Service": "pg", "ID": "a"}});
