@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use super::{
     check,
     facts::Facts,
-    section::Section,
+    section::{Context, Field, Section},
     template::{TEMPLATE, is_template},
     tree::Value,
     yaml_text::Yaml,
 };
-use crate::model::name::{Label, MAX_LABEL};
+use crate::model::{
+    name::{Label, MAX_LABEL},
+    nearest::{MIN_HEALTHY_META, NEAREST_META},
+};
 
 /// Weight of an instance in Consul, unless its definition has `weights`.
 const CONSUL_WEIGHT: i64 = 1;
@@ -49,11 +52,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     let tags = section.texts("tags");
     yaml.set("tags", Yaml::list(tags.into_iter().map(|(tag, place)| Yaml::text(tag).from(&place)).collect()));
     if let Some(field) = section.take("meta") {
-        let mut meta = Yaml::table();
-        for (key, (text, place)) in context.text_table(&field) {
-            meta.set(key, Yaml::text(&text).from(&place));
-        }
-        yaml.set("meta", meta);
+        set_meta(&field, context, &mut yaml);
     }
     set_weight(&section, &mut yaml);
     if let Some(seconds) = facts.ttl(name) {
@@ -101,6 +100,21 @@ fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> 
     let note = if unique { "" } else { "; it must be unique in the cluster" };
     let comment = if label == id { String::new() } else { format!("{id:?} in Consul") };
     Some((label, format!("{comment}{note}").trim_start_matches("; ").to_owned()))
+}
+
+/// Sets the metadata. A key that states a policy over the API is a key of its own in a file.
+fn set_meta(field: &Field<'_>, context: &Context<'_>, yaml: &mut Yaml) {
+    let mut meta = Yaml::table();
+    for (key, (text, place)) in context.text_table(field) {
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        let value = if is_number && key == MIN_HEALTHY_META { Yaml::plain(&text) } else { Yaml::text(&text) };
+        match key {
+            NEAREST_META => yaml.set("nearest", value.from(&place)),
+            MIN_HEALTHY_META => yaml.set("min_healthy", value.from(&place)),
+            _ => meta.set(key, Yaml::text(&text).from(&place)),
+        }
+    }
+    yaml.set("meta", meta);
 }
 
 fn set_address(section: &Section<'_>, yaml: &mut Yaml) {

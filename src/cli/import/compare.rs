@@ -14,12 +14,12 @@ use serde_json::{Value as Json, json};
 use super::{
     Args, Exit, ImportError,
     dns_query::{self, Target},
-    fetch::get,
+    fetch::Consul,
 };
 use crate::{
     cli::{
         address::Address,
-        table::{Table, print},
+        table::{Table, print, printable},
     },
     model::name::Name,
     printable::escaped_json,
@@ -29,6 +29,8 @@ use crate::{
 const CONSUL_DOMAIN: &str = "consul";
 /// Time after which a service whose answers differ is asked for again: a change reaches the systems at different moments.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Number of values in a cell of the table: three addresses of IPv6 fit a line. `--json` lists all.
+const SHOWN: usize = 3;
 /// Service of Consul's own servers, which muster does not have.
 const CONSUL_SERVICE: &str = "consul";
 
@@ -62,14 +64,14 @@ impl Comparison {
 
 /// Compares all services of the catalog.
 pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
-    let client = args.consul.client(address)?;
-    let services = get(&client, "/v1/catalog/services")?;
+    let consul = Consul::new(&args.consul, address)?;
+    let services = consul.get("/v1/catalog/services")?;
     let services =
         services.as_object().ok_or_else(|| ImportError::Request("/v1/catalog/services: expected an object".into()))?;
     let domain = match &args.domain {
         Some(domain) => domain.clone(),
         None => {
-            let agent = get(&client, "/v1/agent/self")?;
+            let agent = consul.get("/v1/agent/self")?;
             let told = agent.get("DebugConfig").and_then(|config| config.get("DNSDomain")).and_then(Json::as_str);
             told.unwrap_or(CONSUL_DOMAIN).to_owned()
         }
@@ -90,8 +92,17 @@ pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
     } else {
         print_table(&comparisons);
     }
-    let equal = comparisons.iter().all(Comparison::is_equal);
-    Ok(if equal { Exit::Done } else { Exit::Problems })
+    let hidden = consul.hidden();
+    for finding in &hidden {
+        eprintln!("muster: {}: {}", printable(&finding.file), finding.reason);
+    }
+    if comparisons.is_empty() {
+        eprintln!(
+            "muster: nothing was compared: Consul listed no services. It hides those that a token may not read (service:read)."
+        );
+    }
+    let is_equal = !comparisons.is_empty() && comparisons.iter().all(Comparison::is_equal);
+    Ok(if is_equal && hidden.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
 fn compare(args: &Args, service: &str, domain: &str) -> Result<Comparison, ImportError> {
@@ -107,8 +118,15 @@ fn lacking<T: Ord + Clone>(from: &BTreeSet<T>, other: &BTreeSet<T>) -> Vec<T> {
     from.difference(other).cloned().collect()
 }
 
+/// The first values, and the number of the others.
 fn join<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(" ")
+    let mut values = values.into_iter();
+    let mut shown: Vec<String> = values.by_ref().take(SHOWN).map(|value| value.to_string()).collect();
+    match values.count() {
+        0 => {}
+        left => shown.push(format!("and {left} more")),
+    }
+    shown.join(" ")
 }
 
 fn endpoints(targets: impl IntoIterator<Item = Target>) -> Vec<SocketAddr> {
@@ -156,4 +174,18 @@ fn print_json(comparisons: &[Comparison]) {
         })
         .collect();
     print(&escaped_json(&format!("{:#}\n", Json::Array(values))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_the_table_are_bounded() {
+        for (count, expected) in
+            [(0, ""), (2, "0 1"), (3, "0 1 2"), (4, "0 1 2 and 1 more"), (300, "0 1 2 and 297 more")]
+        {
+            assert_eq!(join(0..count), expected);
+        }
+    }
 }
