@@ -43,7 +43,7 @@ fn problems_across_files_are_reported() {
     let alias = |name: &str, to: &str| format!("service: {name}\nchecks: [{{alias: {to}}}]\n");
     let cycle = "alias checks form a cycle";
     let hint = "(no service in the cycle can become healthy first)";
-    let cases: [(&str, Files, &str, String); 9] = [
+    let cases: [(&str, Files, &str, String); 10] = [
         ("nothing", vec![], "", String::new()),
         (
             "different instances",
@@ -63,6 +63,15 @@ fn problems_across_files_are_reported() {
             vec![("a", alias("web", "db"))],
             "web/web-host-a",
             "a:1:1: warning: the check `alias: db` names a service that no file defines (the check is critical until the service is defined)".to_owned(),
+        ),
+        (
+            "an alias of an undefined instance, and of ids that files have",
+            vec![
+                ("a", "service: web\nchecks: [{alias: {id: db-9}}, {alias: {id: db-1}}, {alias: {id: db}}]\n".to_owned()),
+                ("b", "service: db\nid: db-1\n".to_owned()),
+            ],
+            "db/db-1 web/web-host-a",
+            "a:1:1: warning: the check `alias: {id: db-9}` names an instance that no file defines (the check is critical until the instance is defined or registered)".to_owned(),
         ),
         (
             "a chain of aliases",

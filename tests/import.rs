@@ -77,7 +77,8 @@ fn every_definition_converts_as_expected() {
     let expected = fixtures().with_extension("expected");
     let mut wrong = String::new();
     for case in cases() {
-        let output = import(&[&case]);
+        let output =
+            if case.starts_with("definitions/") { import(&[&case, "--node", "host-a"]) } else { import(&[&case]) };
         let text = format!("{}{}exit status {}\n", out(&output), err(&output), output.status.code().unwrap());
         let path = expected.join(format!("{}.txt", case.trim_start_matches("definitions/")));
         if env::var_os("MUSTER_BLESS").is_some() {
@@ -110,7 +111,7 @@ fn every_output_passes_validate_and_has_no_secret() {
             assert!(!all.contains(secret), "{case}: {secret}: {all}");
         }
         if key.exists() {
-            assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600, "{case}");
+            assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o007, 0, "{case}");
         }
         let validated = process::muster().arg("validate").arg(to.join("muster.yaml")).finish();
         assert_eq!(validated.status.code(), Some(0), "{case}: {}{}", out(&validated), err(&validated));
@@ -126,7 +127,7 @@ fn a_gossip_key_is_the_same_on_every_host() {
     let key = |case: &str| {
         let folder = run::temp_dir();
         let output = import(&[case, "--output", folder.path().to_str().unwrap()]);
-        assert!(out(&output).contains("gossip.key, readable by this user only"), "{}", out(&output));
+        assert!(out(&output).contains("gossip.key"), "{}", out(&output));
         fs::read_to_string(folder.path().join("gossip.key")).unwrap()
     };
     // A key of 32 octets stays as it is; a shorter one is its SHA-256 digest.
@@ -205,6 +206,53 @@ fn json_lists_files_and_findings() {
     let acl = findings.iter().find(|finding| finding["Key"] == "acl").unwrap();
     assert_eq!((&acl["Kind"], &acl["File"]), (&json!("NotConverted"), &json!("hcl-agent/consul.hcl")));
     assert!(acl["Line"].as_u64().unwrap() > 1, "{acl}");
+}
+
+#[test]
+fn instances_without_node_name_have_the_name_of_the_host() {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let host = host.trim().split('.').next().unwrap().to_ascii_lowercase();
+    let text = out(&import(&["definitions/aliases.hcl"]));
+    for expected in [
+        format!("\nnode: {host}\n"),
+        "# The name of this host, since ids in the service files have it. Import on each host, or pass --node"
+            .to_owned(),
+        format!("# \"w1\" in Consul; {host} is the name of this host"),
+        format!("id: w1-{host}\n"),
+        format!("id: w2-{host}\n"),
+        format!(
+            "Assumed:\n  No file has `node_name`: ids have the name of this host, {host}. Import on each host, or pass --node"
+        ),
+    ] {
+        assert!(text.contains(&expected), "{expected}: {text}");
+    }
+    let named = out(&import(&["definitions/aliases.hcl", "--node", "host-9"]));
+    assert!(named.contains("id: w1-host-9\n") && !named.contains("Assumed"), "{named}");
+    let overridden = out(&import(&["hcl-agent", "--node", "host-9"]));
+    assert!(overridden.contains("# \"app-07.prod.example\" in Consul\nnode: host-9\n"), "{overridden}");
+    // Nothing depends on the name of the node here.
+    let single = out(&import(&["three-servers"]));
+    assert!(!single.contains("node:") && !single.contains("Assumed"), "{single}");
+}
+
+#[test]
+fn settings_that_service_files_need_are_reported_without_a_configuration() {
+    let output = import(&["hcl-agent", "--services-only"]);
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!text.contains("muster.yaml <=="), "{text}");
+    for expected in [
+        "set `datacenter`, or names with one are NXDOMAIN\n    hcl-agent/consul.hcl:",
+        "set `dns.only_passing`, or warnings are answered\n    hcl-agent/consul.hcl:",
+        "set `alias_domains`, with `scheme: consul`\n    hcl-agent/consul.hcl:",
+        "set `node`, which names of the node and ids have\n    hcl-agent/consul.hcl:",
+        "--services-only leaves out checks of the node: write them in `checks.node` of muster.yaml\n    hcl-agent/consul.hcl:",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // Definitions alone have no settings to leave out.
+    let definitions = import(&["definitions/tags.json", "--services-only"]);
+    assert!(!out(&definitions).contains("--services-only"), "{}", out(&definitions));
 }
 
 /// A stub of Consul's HTTP API: a response for each path.
@@ -377,7 +425,9 @@ fn responses_that_lack_hidden_entries_are_findings() {
         assert!(text.contains(expected) && text.contains("Consul listed no services."), "{text}");
     }
     // Without a token, Consul does not say that it hides entries.
-    let silent = consul(vec![("/v1/catalog/nodes", json!([])), ("/v1/catalog/services", json!({}))]);
+    let mut responses = agent_responses();
+    responses.extend([("/v1/catalog/nodes", json!([])), ("/v1/catalog/services", json!({}))]);
+    let silent = consul(responses);
     for arguments in [vec!["--catalog"], vec!["--check", "--domain", "consul"]] {
         let output = import(&[&[format!("http://{silent}").as_str()][..], &arguments].concat());
         let text = out(&output) + &err(&output);
@@ -419,9 +469,8 @@ fn files_are_private_if_their_source_is() {
     let text = out(&output) + &err(&output);
     assert!(output.status.code() == Some(0) && !text.contains("hunter2"), "{text}");
     let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
-    let modes = ["muster.yaml", "services.d/a.yaml", "services.d/b.yaml"].map(mode);
-    assert_eq!(modes, [0o644, 0o644, 0o600], "{text}");
-    assert_eq!(text.matches("readable by this user only").count(), 1, "{text}");
+    assert_eq!(["muster.yaml", "services.d/a.yaml"].map(mode), [0o644, 0o644], "{text}");
+    assert_eq!(mode("services.d/b.yaml") & 0o007, 0, "{text}");
 }
 
 #[test]
@@ -463,7 +512,7 @@ fn checks_keep_the_meaning_of_values_that_muster_refuses() {
         "interval: 24h\n    timeout: 24h\n    fall: 1",
         "fall: 1000",
         "`node:NUMBER`",
-        "nearest: zone\nmin_healthy: 2\nmeta:\n  k: v\n",
+        "min_healthy: 2\nnearest: zone\nmeta:\n  k: v\n",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
@@ -480,27 +529,46 @@ fn answers_of_two_systems_are_compared() {
             fs::write(folder.join("services.d/all.yaml"), text).unwrap();
         }
     };
-    // Both agents answer the names of Consul; the first one has its part.
-    let config = "alias_domains: [service.consul]\n";
-    let consul = Agent::start_with(config, &[], services(80, "- {service: cache, port: 6379}\n"));
-    let same = Agent::start_with(config, &[], services(80, "- {service: cache, port: 6379}\n"));
-    let other = Agent::start_with(config, &[], services(81, ""));
-    let check = |muster: &Agent| {
+    // All agents answer the names of Consul; the first one has its part.
+    let config = "datacenter: dc1\nalias_domains: [{domain: consul, scheme: consul}]\n";
+    let cache = "- {service: cache, port: 6379, tags: [v1, red]}\n";
+    let consul = Agent::start_with(config, &[], services(80, cache));
+    let same = Agent::start_with(config, &[], services(80, cache));
+    let other = Agent::start_with(config, &[], services(81, "- {service: cache, port: 6379, tags: [v1]}\n"));
+    let elsewhere = Agent::start_with(&config.replace("dc1", "dc2"), &[], services(80, cache));
+    let check = |muster: &Agent, dns: &Agent, domain: &str| {
         let (url, dns, own) =
-            (format!("http://{}", consul.http()), consul.address().to_string(), muster.address().to_string());
-        import(&[&url, "--check", "--dns", &dns, "--muster-dns", &own, "--domain", "consul"])
+            (format!("http://{}", consul.http()), dns.address().to_string(), muster.address().to_string());
+        let output = import(&[&url, "--check", "--dns", &dns, "--muster-dns", &own, "--domain", domain]);
+        (output.status.code(), out(&output) + &err(&output))
     };
-    let equal = check(&same);
-    assert_eq!(equal.status.code(), Some(0), "{}{}", out(&equal), err(&equal));
-    assert!(out(&equal).ends_with("3 services compared, 0 differ\n"), "{}", out(&equal));
-    let differs = check(&other);
-    assert_eq!(differs.status.code(), Some(1), "{}{}", out(&differs), err(&differs));
-    let text = out(&differs);
+    let (code, text) = check(&same, &consul, "consul");
+    assert_eq!(code, Some(0), "{text}");
+    // Three services and two tags, and a node; each with and without the datacenter.
+    assert!(text.contains("\n12 names of 3 services and 1 node compared, 0 differ; the service consul"), "{text}");
+    assert_eq!(text.lines().count(), 1 + 2 * 3 + 1, "one pair of rows for each service: {text}");
+    let (code, text) = check(&other, &consul, "consul");
+    assert_eq!(code, Some(1), "{text}");
     for expected in [
         "missing in muster: 10.0.0.1:80; only in muster: 10.0.0.1:81",
-        "missing in muster: 10.0.0.7:6379",
-        "3 services compared, 2 differ",
+        "\nred.cache.service.consul      SRV      10.0.0.7:6379  -              missing in muster: 10.0.0.7:6379",
+        "\nweb.service.dc1.consul ",
+        " compared, 4 differ; ",
     ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("v1.cache"), "names that agree have no row: {text}");
+    let (code, text) = check(&elsewhere, &consul, "consul");
+    assert_eq!(code, Some(1), "{text}");
+    for expected in
+        ["web.service.dc1.consul ", "v1.cache.service.dc1.consul ", "host-a.node.dc1.consul ", " 6 differ; "]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    // Neither has names in this domain: equal answers, but not those of the catalog.
+    let (code, text) = check(&same, &consul, "other.service.local");
+    assert_eq!(code, Some(1), "{text}");
+    for expected in ["Consul has 1 passing instance, and neither answers", "Consul has the node, and neither answers"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let dead = import(&[&format!("http://{}", consul.http()), "--check", "--dns", "127.0.0.1:1", "--domain", "consul"]);
@@ -549,6 +617,12 @@ fn services_are_registered_from_files_and_flags_and_deregistered() {
         (vec!["register", "-"], "service: web\nttl: 5s\n", 2, "`ttl` cannot be registered over the API"),
         (vec!["register", "-"], "service: web\nport: 70000\n", 2, "(standard input):2:7"),
         (vec!["register", "-"], "{\"datacenter\": \"x\"}", 2, "the file defines no service"),
+        (
+            vec!["register", "-"],
+            "service {\n name = \"x\"\n port = var.p\n}\n",
+            2,
+            "`service.port` is an expression of HCL",
+        ),
         (vec!["register"], "", 2, "required"),
         (vec!["register", "--port", "5"], "", 2, "required arguments were not provided:\n  --name <NAME>\n\nUsage"),
         (

@@ -99,6 +99,7 @@ checks:
   - systemd: nginx
   - systemd: var-lib.mount
   - alias: db
+  - alias: {id: db/1}
   - ttl: 90s
 damping: {half_life: 2m, falls: 5}
 slow_start: 30s
@@ -160,6 +161,7 @@ slow_start: 30s
             check(Probe::Systemd { unit: "nginx.service".to_owned() }),
             check(Probe::Systemd { unit: "var-lib.mount".to_owned() }),
             check(Probe::Alias(AliasTarget::Service(label("db").into()))),
+            check(Probe::Alias(AliasTarget::Registered("db/1".into()))),
             check(Probe::Ttl { ttl: Duration::from_secs(90) }),
         ],
         pace: Pace {
@@ -630,7 +632,10 @@ fn invalid_checks_are_refused() {
         ("{exec: [/x, \"a\\0\"]}", "2:21: an argument cannot contain a NUL octet"),
         ("{systemd: \"a b\"}", "2:19: expected a systemd unit such as `nginx.service`, found `a b`"),
         ("{systemd: [a]}", "2:19: expected a systemd unit such as `nginx.service`, found a list"),
-        ("{alias: web}", "2:17: the service is an alias of itself (name another service)"),
+        ("{alias: web}", "2:17: the service is an alias of itself (name another service, or `{id: ID}`)"),
+        ("{alias: {}}", "2:17: `id` is missing (as in `alias: {id: db-1}`)"),
+        ("{alias: {id: \"\"}}", "2:22: expected an instance's id, found an empty text"),
+        ("{alias: {name: db, id: db-1}}", "2:18: unknown key `name` (the keys of an alias are id)"),
         ("{alias: \"\"}", "2:17: expected a service's name, found an empty text"),
         (
             "{ttl: 30s, interval: 5s, fall: 2}",

@@ -10,6 +10,7 @@ use url::Url;
 use crate::{
     diagnostic::quote,
     model::{
+        bounds,
         health::Status,
         registered_name::RegisteredName,
         service::{
@@ -188,15 +189,7 @@ fn read_probe(
         }
         "exec" => read_exec(reader, node),
         "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
-        "alias" => {
-            let text = reader.line(node, "a service's name")?;
-            let service = reader.registered_name_of(node, "a service's name", &text)?;
-            if own == Some(&service) {
-                reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
-                return None;
-            }
-            Some(Probe::Alias(AliasTarget::Service(service)))
-        }
+        "alias" => read_alias(reader, node, own).map(Probe::Alias),
         _ => {
             let invalid = ["interval", "timeout", "rise", "fall", "warn_after"];
             for entry in table.entries().iter().filter(|entry| invalid.contains(&&*entry.key)) {
@@ -205,6 +198,27 @@ fn read_probe(
             reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL).map(|ttl| Probe::Ttl { ttl })
         }
     }
+}
+
+/// Reads the target of an alias: the name of a service, or the id of one instance in a table.
+fn read_alias(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&RegisteredName>) -> Option<AliasTarget> {
+    if matches!(node.value, Value::Table(_)) {
+        let table = reader.table(node, "an alias", &["id"])?;
+        let given = reader.required(&table, "id", "alias: {id: db-1}")?;
+        let id = reader.line(given, "an instance's id")?;
+        if let Err(fault) = bounds::registered_id(&id) {
+            reader.error(given.id, fault.to_string());
+            return None;
+        }
+        return Some(AliasTarget::Registered(id.into()));
+    }
+    let text = reader.line(node, "a service's name")?;
+    let service = reader.registered_name_of(node, "a service's name", &text)?;
+    if own == Some(&service) {
+        reader.error_with_hint(node.id, "the service is an alias of itself", "name another service, or `{id: ID}`");
+        return None;
+    }
+    Some(AliasTarget::Service(service))
 }
 
 fn read_http(reader: &Reader<'_, '_>, table: &Table<'_, '_>, node: &Node<'_>) -> Option<HttpProbe> {

@@ -30,7 +30,7 @@ const MAX_SHOWN: usize = 10;
 ///
 /// If two files define one instance, the file that sorts first wins, whatever the order of reading. The other definition is
 /// an error. A cycle of alias checks is an error too, but its services stay defined, so that their state shows the cycle.
-/// Warnings are an alias of an undefined service, and a tag that equals the id of another instance of the service.
+/// Warnings are an alias of an undefined service or instance, and a tag that equals the id of another instance of the service.
 pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Definitions, Vec<Diagnostic>) {
     let mut files: Vec<_> = files.collect();
     files.sort_by_key(|(path, _)| *path);
@@ -54,9 +54,12 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         in_order.push((path, located));
         definitions.insert((&located.definition.instance).into(), Arc::clone(&located.definition));
     }
+    let has_alias = |entry: &Located| entry.definition.checks.iter().any(|check| check.probe.alias().is_some());
+    if in_order.iter().any(|(_, entry)| has_alias(entry)) {
+        problems.extend(missing_aliases(&in_order));
+    }
     let with_aliases: Vec<_> = in_order.iter().filter(|(_, entry)| aliases(entry).next().is_some()).copied().collect();
     if !with_aliases.is_empty() {
-        problems.extend(missing_aliases(&in_order));
         problems.extend(alias_cycles(&with_aliases));
     }
     problems.extend(shadowed_tags(&in_order));
@@ -110,14 +113,24 @@ fn aliases(located: &Located) -> impl Iterator<Item = &RegisteredName> {
 }
 
 fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
-    let services: HashSet<&RegisteredName> =
-        entries.iter().map(|(_, entry)| &entry.definition.instance.key.service).collect();
+    let instances = || entries.iter().map(|(_, entry)| &entry.definition.instance);
+    let services: HashSet<&RegisteredName> = instances().map(|instance| &instance.key.service).collect();
+    let ids: HashSet<&str> = instances().map(|instance| instance.api_id()).collect();
+    let is_known = |id: &str| ids.contains(id) || RegisteredName::parse(id).is_ok_and(|name| services.contains(&name));
+    let describe = |target: &AliasTarget| match target {
+        AliasTarget::Service(service) if !services.contains(service) => {
+            Some((format!("`alias: {service}` names a service"), "the check is critical until the service is defined"))
+        }
+        AliasTarget::Registered(id) if !is_known(id) => Some((
+            format!("`alias: {{id: {id}}}` names an instance"),
+            "the check is critical until the instance is defined or registered",
+        )),
+        _ => None,
+    };
     let missing = entries.iter().flat_map(|(path, entry)| {
-        let missing = aliases(entry).filter(|alias| !services.contains(alias));
-        missing.map(|alias| {
-            problem(path, entry, format!("the check `alias: {alias}` names a service that no file defines"))
-                .with_hint("the check is critical until the service is defined")
-                .as_warning()
+        let targets = entry.definition.checks.iter().filter_map(|check| check.probe.alias());
+        targets.filter_map(describe).map(|(what, hint)| {
+            problem(path, entry, format!("the check {what} that no file defines")).with_hint(hint).as_warning()
         })
     });
     missing.collect()

@@ -6,13 +6,12 @@ mod listen;
 mod unused;
 
 use super::{
-    facts::Facts,
+    facts::{Facts, PER_HOST, node_label},
     output::OutputFile,
     section::{Context, Place, Section},
     template::{TEMPLATE, is_template},
     yaml_text::Yaml,
 };
-use crate::model::name::Label;
 
 pub(super) use self::dns::service_ttls;
 
@@ -33,23 +32,18 @@ pub(super) struct Output {
     pub(super) gossip_key: Option<OutputFile>,
 }
 
-/// The label of a node: the first label of a host name.
-pub(super) fn node_label(name: &str) -> Option<Label> {
-    Label::parse(name.split('.').next().unwrap_or(name)).ok()
-}
-
 /// Converts the settings of the agent. Without any, the result has the defaults of Consul that clients rely on.
 pub(super) fn convert(section: Section<'_>, facts: &Facts, needs: Needs) -> Output {
     let is_agent = section.has_settings();
     let mut yaml = Yaml::table();
     set_node(&section, facts, &mut yaml);
     let settings = section.section("dns_config");
-    dns::set_domains(&section, &mut yaml);
+    let domain = dns::set_domains(&section, &mut yaml);
     gossip::set_advertise(&section, &mut yaml);
     yaml.set("services_dir", Yaml::text(needs.services_dir));
     let hosts = listen::Hosts::of(&section);
     let ports = section.section("ports");
-    yaml.set("dns", dns::table(&section, settings, &hosts, ports.as_ref(), facts, is_agent));
+    yaml.set("dns", dns::table(&section, settings, domain, &hosts, ports.as_ref(), facts, is_agent));
     let recursors = section.texts("recursors").into_iter().map(|(text, place)| Yaml::text(text).from(&place));
     let mut resolver = Yaml::table();
     resolver.set("upstreams", Yaml::list(recursors.collect()));
@@ -66,22 +60,62 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, needs: Needs) -> Outp
     Output { yaml, gossip_key }
 }
 
+/// Settings that names, answers and checks depend on, with their keys in `muster.yaml`.
+const NEEDED_BY_SERVICES: &[(&str, &str)] = &[
+    ("node_name", "--services-only leaves out the configuration: set `node`, which names of the node and ids have"),
+    ("datacenter", "--services-only leaves out the configuration: set `datacenter`, or names with one are NXDOMAIN"),
+    ("domain", "--services-only leaves out the configuration: set `alias_domains`, with `scheme: consul`"),
+    ("alt_domain", "--services-only leaves out the configuration: set `alias_domains`, with `scheme: consul`"),
+    ("locality", "--services-only leaves out the configuration: set `zone`"),
+];
+
+/// Reports the settings that a configuration for the service files needs, for an output without one.
+pub(super) fn report_left_out(section: Section<'_>, has_commands: bool) {
+    let has_settings = section.has_settings();
+    section.lose(NEEDED_BY_SERVICES);
+    if let Some(settings) = section.section("dns_config")
+        && let Some((true, place)) = settings.flag("only_passing")
+    {
+        let reason = "--services-only leaves out the configuration: set `dns.only_passing`, or warnings are answered";
+        section.context.lost(&place, reason);
+    }
+    if has_commands {
+        let reason = "--services-only leaves out the configuration: set `checks.allow_exec`, which `exec` checks need";
+        let flag = ["enable_local_script_checks", "enable_script_checks"].into_iter().find_map(|key| section.take(key));
+        let place = flag.map_or_else(|| section.place.below("(checks)", section.place.at), |field| field.place);
+        section.context.lost(&place, reason);
+    }
+    if has_settings && section.text("domain").is_none() {
+        let place = section.place.below("(domain)", section.place.at);
+        let reason = "--services-only leaves out the configuration: set `alias_domains` for names in consul, with `scheme: consul`";
+        section.context.assumed(&place, reason);
+    }
+}
+
 fn set_node(section: &Section<'_>, facts: &Facts, yaml: &mut Yaml) {
     let context = section.context;
     let given = section.text("node_name");
-    match (&facts.node, &given) {
-        (Some(node), place) => {
-            let text = Yaml::text(node.as_str());
-            let comment = match place {
-                Some((name, _)) if *name != node.as_str() => format!("{name:?} in Consul"),
-                _ => String::new(),
-            };
-            yaml.set("node", text.with_comment(comment));
+    if let Some((name, place)) = &given {
+        match node_label(name) {
+            None => context
+                .lost(place, "The name of a node begins with a DNS label: set `node`, else the host's name is used"),
+            Some(label) if !name.eq_ignore_ascii_case(label.as_str()) => context.lost(
+                place,
+                "The name of a node is one DNS label: `node` is the first one, and names of the node are NODE.node.DOMAIN \
+                 with it",
+            ),
+            Some(_) => {}
         }
-        (None, Some((_, place))) => {
-            context.lost(place, "The name of a node begins with a DNS label: set `node`, else the host's name is used");
-        }
-        (None, None) => {}
+    }
+    if let Some(node) = facts.node.as_ref().filter(|_| !facts.is_host_name || facts.ids_have_host_name()) {
+        let comment = match given {
+            _ if facts.is_host_name => {
+                format!("The name of this host, since ids in the service files have it. {PER_HOST}")
+            }
+            Some((name, _)) if name != node.as_str() => format!("{name:?} in Consul"),
+            _ => String::new(),
+        };
+        yaml.set("node", Yaml::text(node.as_str()).with_comment(comment));
     }
     if let Some((name, place)) = section.text("datacenter") {
         yaml.set("datacenter", Yaml::text(name).from(&place));

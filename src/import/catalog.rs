@@ -139,6 +139,10 @@ impl CatalogNode<'_> {
             // Consul's own metadata: its version and network segment.
             meta.retain(|entry| !entry.key.starts_with("consul-"));
         }
+        if self.is_external() {
+            // Settings of a node without an agent configure none.
+            settings.clear();
+        }
         let settings = Node { value: Value::Table(settings), at: Position::default() };
         let mut sources = vec![source(self.address, &path, "agent", settings)];
         let checks: Vec<&Json> = self.checks.as_array().map(|checks| checks.iter().collect()).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    facts::Facts,
+    facts::{Facts, node_label},
     section::{Field, Section, is_empty},
     tree::Value,
     yaml_text::Yaml,
@@ -27,6 +27,9 @@ const SERVICE_TTL_ID: &str =
 /// Reason of a TTL check of the node.
 const NODE_TTL_ID: &str = "The id of a TTL check changes: programs report to the id that /v1/agent/checks lists, \
                            `node:NUMBER`, where NUMBER is the position in `checks.node`, from 1";
+/// Reason of a TCP probe over TLS.
+const NO_TCP_TLS: &str = "A `tcp` check has no TLS: the probe opens the connection only, without a handshake. `http` and \
+                          `h2ping` checks have TLS";
 /// Searches the program of a command in PATH, as Consul does.
 const SEARCH_PATH: &str = "/usr/bin/env";
 
@@ -52,8 +55,8 @@ pub(super) const COMMAND: &str = "exec";
 
 /// The service that a check belongs to.
 pub(super) struct Owner<'a> {
-    /// Its name.
-    pub(super) name: &'a str,
+    /// Its id in Consul.
+    pub(super) id: &'a str,
     /// True if its id is the same in muster.
     pub(super) keeps_id: bool,
 }
@@ -96,7 +99,11 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         }
         "tcp" | "udp" => {
             check.set(kind, Yaml::text(section.context.text(&field)?));
-            set_tls(&section, "tcp_use_tls", &mut check);
+            if let Some((true, place)) = section.flag("tcp_use_tls") {
+                section.context.lost(&place, NO_TCP_TLS);
+                drop(section.take("tls_skip_verify"));
+                drop(section.take("tls_server_name"));
+            }
             Some(CONSUL_TIMEOUT)
         }
         "grpc" => {
@@ -114,19 +121,19 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
             Some(CONSUL_TIMEOUT)
         }
         "alias_service" | "alias_node" => {
-            let Some((service, _)) = section.text("alias_service") else {
+            let Some((id, _)) = section.text("alias_service") else {
                 return left_out(&section, &field, "Only aliases of services are converted");
             };
-            drop(section.take("alias_node"));
-            let name = facts.names.get(service).map_or(service, String::as_str);
-            if owner.is_some_and(|owner| owner.name.eq_ignore_ascii_case(name)) {
-                return left_out(
-                    &section,
-                    &field,
-                    "An alias of the service itself, or of another instance of it, is left out",
-                );
+            if let Some((node, place)) = section.text("alias_node")
+                && node_label(node) != facts.node
+            {
+                let field = Field { node: field.node, place };
+                return left_out(&section, &field, "Only aliases of services of the same node are converted");
             }
-            check.set("alias", Yaml::text(name));
+            if owner.is_some_and(|owner| owner.id == id) {
+                return left_out(&section, &field, "An alias of the service itself is left out");
+            }
+            check.set("alias", alias(id, facts));
             None
         }
         "os_service" => {
@@ -156,6 +163,18 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
     let comment = title(&section);
     report_rest(section);
     Some(check.from(&origin).with_comment(comment))
+}
+
+/// The target of an alias. Consul means the instance with that id, and muster also has aliases of whole services.
+fn alias(id: &str, facts: &Facts) -> Yaml {
+    match facts.names.get(id) {
+        Some(name) if !facts.has_several(name) => Yaml::text(name),
+        _ => {
+            let mut target = Yaml::table();
+            target.set("id", Yaml::text(facts.ids.get(id).map_or(id, String::as_str)));
+            target
+        }
+    }
 }
 
 /// Reports whether a TTL is zero, which means none.
@@ -245,7 +264,9 @@ fn set_schedule(section: &Section<'_>, default_timeout: Duration, check: &mut Ya
     // Converted within the bounds of muster: a refused interval would leave a timeout that belongs to another one.
     let interval = positive("interval").map(|(interval, place)| {
         if interval > MAX_INTERVAL {
-            section.context.lost(&place, format!("An interval is at most {}", show_duration(MAX_INTERVAL)));
+            section
+                .context
+                .lost(&place, format!("An interval is at most {}, which is written", show_duration(MAX_INTERVAL)));
         }
         (interval.clamp(CONSUL_MIN_INTERVAL, MAX_INTERVAL), interval, place)
     });
@@ -308,7 +329,8 @@ fn report_rest(section: Section<'_>) {
     }
     section.skip(&[("token", "A service file needs no token: it is not copied, like every secret")]);
     section.lose(&[
-        ("deregister_critical_service_after", "A critical instance is not answered; delete its file to withdraw it"),
+        ("deregister_critical_service_after", "A critical instance is not answered, and stays until its file is deleted. The key works for services that are \
+             registered: `muster register`, or the HTTP API"),
         ("shell", "muster runs no commands in containers"),
         ("tls_skip_verify", "The probe has no TLS"),
         ("tls_server_name", "The probe has no TLS"),

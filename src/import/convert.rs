@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Source, agent, check,
-    facts::Facts,
+    facts::{Facts, node_label},
     output::{Conversion, ORIGIN, Options, OutputFile, Privacy},
     prune,
     section::{Context, Field, Place, Section},
@@ -47,26 +47,43 @@ pub fn convert(sources: &[Source], options: &Options) -> Conversion {
         *facts.instances.entry(name.to_ascii_lowercase()).or_default() += 1;
     }
 
+    for (id, name) in facts.names.clone() {
+        if let Some(instance_id) = service::instance_id(&name, &id, &facts) {
+            facts.ids.insert(id, instance_id.text);
+        }
+    }
+
     let (mut of_service, of_node) = assign(&context, &quiet, &facts, &checks);
     let mut out = ServiceFiles::default();
     for (number, field) in &services {
         let Some(section) = Section::of(&context, field) else { continue };
         let id = Section::of(&quiet, field).and_then(|section| service::name_and_id(&section)).map(|(_, id)| id);
         let more = id.and_then(|id| of_service.remove(id)).unwrap_or_default();
-        let Some(yaml) = service::convert(section, &facts, more) else { continue };
-        let Some((yaml, located)) = prune::service(&context, yaml, &field.place, facts.node.as_ref()) else { continue };
+        let Some(service) = service::convert(section, &facts, more) else { continue };
+        let Some((yaml, located)) = prune::service(&context, service.yaml, &field.place, facts.node.as_ref()) else {
+            continue;
+        };
+        let is_unchecked = located.iter().all(|located| located.definition.checks.is_empty());
+        if service.has_checks && is_unchecked {
+            context.lost(&field.place, service::NO_CHECK_LEFT);
+        }
         let keys = located.iter().map(|located| located.definition.instance.key.clone());
         out.add(&context, *number, field, yaml, keys);
     }
-    let node_checks: Vec<Yaml> =
-        of_node.into_iter().filter_map(|section| check::convert(section, &facts, None)).collect();
-
     let is_public =
         |field: &Field<'_>| sources.get(usize::from(field.place.at.file)).is_none_or(|source| source.is_public);
     let checks_are_public = checks.iter().all(is_public);
 
     let mut files = Vec::new();
-    if !options.services_only {
+    if options.services_only {
+        for section in of_node {
+            section
+                .abandon("--services-only leaves out checks of the node: write them in `checks.node` of muster.yaml");
+        }
+        agent::report_left_out(Section::of_entries(&context, root, configuration.iter().collect()), out.has_commands());
+    } else {
+        let node_checks: Vec<Yaml> =
+            of_node.into_iter().filter_map(|section| check::convert(section, &facts, None)).collect();
         let section = Section::of_entries(&context, root, configuration.iter().collect());
         let allow_exec = out.has_commands() || node_checks.iter().any(|check| check.has_key(check::COMMAND));
         let needs = agent::Needs { services_dir: SERVICES_DIR, allow_exec, node_checks };
@@ -149,8 +166,12 @@ fn facts(names: &[String], configuration: &[Entry], options: &Options) -> Facts 
     let context = Context { files: names, findings: RefCell::default() };
     let root = Place { at: Position::default(), path: String::new() };
     let section = Section::of_entries(&context, root, configuration.iter().collect());
-    let node = section.text("node_name").map(|(name, _)| name).or(options.node.as_deref());
-    let mut facts = Facts { node: node.and_then(agent::node_label), ..Facts::default() };
+    let named = options.node.as_deref().or(section.text("node_name").map(|(name, _)| name));
+    let mut facts = Facts { node: named.and_then(node_label), ..Facts::default() };
+    if facts.node.is_none() {
+        facts.node = options.host_name.as_deref().and_then(node_label);
+        facts.is_host_name = true;
+    }
     facts.ttls = agent::service_ttls(&section).into_iter().map(|(name, seconds, _)| (name, seconds)).collect();
     let scripts = ["enable_script_checks", "enable_local_script_checks"]
         .map(|key| section.flag(key).is_some_and(|(flag, _)| flag));

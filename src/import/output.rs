@@ -5,8 +5,10 @@ use super::report::Finding;
 /// Choices of the user.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Name of the node, if no file has `node_name`.
+    /// Name of the node, instead of `node_name`.
     pub node: Option<String>,
+    /// Name of the host: the name of a node without another one.
+    pub host_name: Option<String>,
     /// True if only service files are wanted, no configuration.
     pub services_only: bool,
 }

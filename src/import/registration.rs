@@ -23,6 +23,9 @@ pub enum RegistrationError {
     /// The file defines no service.
     #[error("the file defines no service: `service` is missing")]
     NoService,
+    /// A value has to be computed.
+    #[error("`{0}` is an expression of HCL, which is not computed: write the value")]
+    Expression(String),
     /// A key of a muster service file has no counterpart in the API.
     #[error("`{0}` cannot be registered over the API: put the file into `services_dir`")]
     Unsupported(String),
@@ -31,17 +34,19 @@ pub enum RegistrationError {
 /// Reads a file of Consul: `service`, `services`, or the body of a registration itself.
 ///
 /// # Errors
-/// The file defines no service.
+/// The file defines no service, or a value of one is an expression.
 pub fn of_consul(root: &Node) -> Result<Bodies, RegistrationError> {
     let Value::Table(entries) = &root.value else { return Err(RegistrationError::NoService) };
     let mut out = Bodies::default();
     let has = |key: &str| entries.iter().any(|entry| is_key(&entry.key, key));
     if has("name") && !has("service") && !has("services") {
-        out.add(json(root));
+        out.add(body(root, "")?);
     }
     for entry in entries {
         if is_key(&entry.key, "service") || is_key(&entry.key, "services") {
-            entry.value.items().into_iter().for_each(|node| out.add(json(node)));
+            for node in entry.value.items() {
+                out.add(body(node, &entry.key)?);
+            }
         } else if out.bodies.is_empty() || !has("name") {
             out.left_out.push(format!("`{}` is not part of a service", entry.key));
         }
@@ -60,6 +65,27 @@ impl Bodies {
             }
         }
         self.bodies.push(body);
+    }
+}
+
+/// The body of a definition at a path of keys.
+fn body(node: &Node, path: &str) -> Result<Json, RegistrationError> {
+    match expression(node, path) {
+        Some(key) => Err(RegistrationError::Expression(key)),
+        None => Ok(json(node)),
+    }
+}
+
+/// Path of the first expression in a node.
+fn expression(node: &Node, path: &str) -> Option<String> {
+    match &node.value {
+        Value::Expression => Some(path.to_owned()),
+        Value::List(items) => items.iter().find_map(|item| expression(item, path)),
+        Value::Table(entries) => entries.iter().find_map(|entry| {
+            let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+            expression(&entry.value, &path)
+        }),
+        _ => None,
     }
 }
 
@@ -96,7 +122,6 @@ const CHECK_FIELDS: &[(&str, &str)] = &[
     ("grpc", "GRPC"),
     ("h2ping", "H2PING"),
     ("systemd", "OSService"),
-    ("alias", "AliasService"),
     ("ttl", "TTL"),
     ("exec", "Args"),
     ("interval", "Interval"),
@@ -184,6 +209,12 @@ fn check(node: &YamlNode<'_>) -> Result<Json, RegistrationError> {
             }
             // The API always warns at this status.
             "warn_status" if items(&entry.value).len() == 1 && list(&entry.value)[0] == json!(429) => {}
+            // Either form is an id or a service's name in the API.
+            "alias" => {
+                let id =
+                    entries(&entry.value).iter().find(|entry| entry.key == "id").map(|entry| yaml_json(&entry.value));
+                body.insert("AliasService".to_owned(), id.unwrap_or(value));
+            }
             "follow_redirects" => drop(body.insert("DisableRedirects".to_owned(), json!(value != json!(true)))),
             "tls" => {
                 let has = |key: &str| entries(node).iter().any(|entry| entry.key == key);
@@ -253,7 +284,8 @@ mod tests {
     #[test]
     fn a_service_file_becomes_a_body() {
         let text = "service: web\naddress: [10.0.0.7, 'fd00::7']\nport: 80\ntags: v1\nweight: 7\nmeta: {a: b}\nprotocol: tcp\nchecks:\n- \
-                    http: http://127.0.0.1/\n  headers: {Host: x}\n  interval: 5s\n- ttl: 30s\n- grpc: 127.0.0.1:1\n  tls: true\n  fall: 1\n";
+                    http: http://127.0.0.1/\n  headers: {Host: x}\n  interval: 5s\n- ttl: 30s\n- grpc: 127.0.0.1:1\n  tls: true\n  fall: 1\n- \
+                    alias: {id: db-1}\n- alias: db\n";
         let expected = json!({
             "Name": "web", "Address": "10.0.0.7", "TaggedAddresses": {"lan_ipv6": {"Address": "fd00::7"}}, "Port": 80,
             "Tags": ["v1"], "Weights": {"Passing": 7, "Warning": 1}, "Meta": {"a": "b"},
@@ -262,6 +294,7 @@ mod tests {
                  "DisableRedirects": true},
                 {"TTL": "30s"},
                 {"GRPC": "127.0.0.1:1", "GRPCUseTLS": true, "FailuresBeforeCritical": 1},
+                {"AliasService": "db-1"}, {"AliasService": "db"},
             ],
         });
         assert_eq!(of_yaml(text).unwrap().bodies, [expected]);
@@ -306,6 +339,8 @@ mod tests {
             assert_eq!(found.left_out.len(), left_out, "{found:?}");
             assert!(!format!("{found:?}").contains("secret"), "{found:?}");
         }
+        let computed = bodies("service {\n name = \"a\"\n port = var.port\n}\n");
+        assert_eq!(computed, Err(RegistrationError::Expression("service.port".to_owned())));
         assert_eq!(bodies("{\"datacenter\": \"x\"}"), Err(RegistrationError::NoService));
     }
 }

@@ -1,8 +1,8 @@
-//! Findings of a conversion: every key that was not converted, with its place and the reason.
+//! Findings of a conversion: every key that was not converted or needed a fact from elsewhere, with its place and the reason.
 
 use serde::Serialize;
 
-/// A key of Consul that is not in the output.
+/// A key of Consul that is not in the output, or not by itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     /// Effect of the difference.
@@ -22,11 +22,13 @@ pub struct Finding {
     pub key: String,
 }
 
-/// Effect of a key that is not in the output.
+/// Effect of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FindingKind {
     /// muster behaves differently.
     NotConverted,
+    /// The files depend on a fact that no key states.
+    Assumed,
     /// muster has no use for the key, and needs none.
     NotNeeded,
 }
@@ -76,7 +78,12 @@ impl Findings {
 /// The report for people, grouped by kind and reason.
 pub fn to_text(findings: &[Finding]) -> String {
     let mut text = String::new();
-    for (kind, title) in [(FindingKind::NotConverted, "Not converted"), (FindingKind::NotNeeded, "Not needed")] {
+    let titles = [
+        (FindingKind::NotConverted, "Not converted"),
+        (FindingKind::Assumed, "Assumed"),
+        (FindingKind::NotNeeded, "Not needed"),
+    ];
+    for (kind, title) in titles {
         let of_kind: Vec<&Finding> = findings.iter().filter(|finding| finding.kind == kind).collect();
         if of_kind.is_empty() {
             continue;

@@ -50,6 +50,11 @@ impl Context<'_> {
         self.report(FindingKind::NotConverted, place, reason.into());
     }
 
+    /// Reports a key whose result depends on a fact that no key states.
+    pub(super) fn assumed(&self, place: &Place, reason: impl Into<String>) {
+        self.report(FindingKind::Assumed, place, reason.into());
+    }
+
     /// Reports a key that muster does not need.
     pub(super) fn unneeded(&self, place: &Place, reason: impl Into<String>) {
         self.report(FindingKind::NotNeeded, place, reason.into());

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::{
     check,
-    facts::Facts,
-    section::{Context, Field, Section},
+    facts::{Facts, PER_HOST},
+    section::{Context, Field, Place, Section},
     template::{TEMPLATE, is_template},
     tree::Value,
     yaml_text::Yaml,
@@ -13,6 +13,7 @@ use super::{
 use crate::model::{
     name::{Label, MAX_LABEL},
     nearest::{MIN_HEALTHY_META, NEAREST_META},
+    registered_name::RegisteredName,
 };
 
 /// Weight of an instance in Consul, unless its definition has `weights`.
@@ -29,13 +30,32 @@ pub(super) fn name_and_id<'a>(section: &Section<'a>) -> Option<(&'a str, &'a str
     Some((name, id.unwrap_or(name)))
 }
 
+/// A converted definition.
+pub(super) struct Service {
+    pub(super) yaml: Yaml,
+    /// True if the definition has checks, also if none of them is converted.
+    pub(super) has_checks: bool,
+}
+
+/// Reason of a service without any of its checks.
+pub(super) const NO_CHECK_LEFT: &str =
+    "None of its checks is converted: the service is always healthy until you write a check in its file";
+/// Keys without which a service would be another one.
+const ESSENTIAL: &[&str] = &["name", "id", "address", "port"];
+
 /// Converts a definition and the checks that were defined apart from it.
-pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Section<'_>>) -> Option<Yaml> {
+pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Section<'_>>) -> Option<Service> {
     let context = section.context;
     if let Some((kind, _)) = section.text("kind")
         && kind != "typical"
     {
         section.abandon("muster has no proxies and gateways: a service of this kind is left out");
+        return None;
+    }
+    let computed = |key: &&str| section.take(key).filter(|field| field.node.value == Value::Expression);
+    if let Some(field) = ESSENTIAL.iter().find_map(computed) {
+        context.lost(&field.place, "Expressions of HCL are not computed: the service is left out; write the value");
+        drop(section.rest());
         return None;
     }
     let Some((name, id)) = name_and_id(&section) else {
@@ -44,12 +64,19 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     };
     let mut yaml = Yaml::table();
     yaml.set("service", Yaml::text(name));
-    if let Some((kept, comment)) = instance_id(name, id, facts) {
-        yaml.set("id", Yaml::text(&kept).with_comment(comment));
+    if let Some(instance) = instance_id(name, id, facts) {
+        if let (true, Some(node)) = (instance.has_node, facts.node.as_ref().filter(|_| facts.is_host_name)) {
+            let reason = format!("No file has `node_name`: ids have the name of this host, {node}. {PER_HOST}");
+            context.assumed(&section.place, reason);
+        }
+        yaml.set("id", Yaml::text(&instance.text).with_comment(instance.comment));
     }
     set_address(&section, &mut yaml);
     set_ports(&section, &mut yaml);
     let tags = section.texts("tags");
+    for (tag, place) in &tags {
+        report_tag(context, tag, place);
+    }
     yaml.set("tags", Yaml::list(tags.into_iter().map(|(tag, place)| Yaml::text(tag).from(&place)).collect()));
     if let Some(field) = section.take("meta") {
         set_meta(&field, context, &mut yaml);
@@ -62,7 +89,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     checks.extend(section.sections("checks"));
     checks.extend(more_checks);
     let count = checks.len();
-    let owner = check::Owner { name, keeps_id: id != name && Label::parse(id).is_err() };
+    let owner = check::Owner { id, keeps_id: id != name && Label::parse(id).is_err() };
     let checks: Vec<Yaml> = checks.into_iter().filter_map(|check| check::convert(check, facts, Some(&owner))).collect();
     if checks.len() < count {
         let left_out = count - checks.len();
@@ -70,36 +97,63 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     }
     yaml.set("checks", Yaml::list(checks));
     report_rest(section);
-    Some(yaml)
+    Some(Service { yaml, has_checks: count > 0 })
 }
 
-/// The id in the cluster, and a comment. `None`: muster's default, `SERVICE-NODE`.
+/// Reports a tag without a DNS name. Consul joins the labels before the service to a tag, and so finds tags with dots.
+fn report_tag(context: &Context<'_>, tag: &str, place: &Place) {
+    let is_label = |text: &str| RegisteredName::parse(text).is_ok_and(|name| name.tag_label().is_ok());
+    if is_label(tag) {
+        return;
+    }
+    if tag.split('.').all(is_label) {
+        context.lost(place, "A tag with dots has names in Consul's DNS, and none in muster's: it is in the HTTP API");
+    } else if !tag.is_empty() {
+        context
+            .unneeded(place, "The tag is no DNS label, so it is in the HTTP API only; Consul warns of such tags, too");
+    }
+}
+
+/// The id of an instance in muster.
+pub(super) struct InstanceId {
+    pub(super) text: String,
+    /// Comment for people; empty without one.
+    comment: String,
+    /// True if the name of the node was added.
+    has_node: bool,
+}
+
+/// The id in the cluster. `None`: muster's default, `SERVICE-NODE`.
 ///
 /// Ids of Consul are unique on one node only, and the same on all nodes with the same definition. An id that is no DNS label
 /// stays, since muster derives a label from it and the node.
-fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> {
+pub(super) fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<InstanceId> {
     if id != name && Label::parse(id).is_err() {
-        return Some((id.to_owned(), String::new()));
+        return Some(InstanceId { text: id.to_owned(), comment: String::new(), has_node: false });
     }
-    if facts.instances.get(&name.to_ascii_lowercase()).is_none_or(|count| *count < 2) {
+    if !facts.has_several(name) {
         return None;
     }
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let label: String = id.chars().map(plain).collect();
     let label = label.trim_matches('-');
-    let (label, unique) = match &facts.node {
-        Some(node) if label.split('-').any(|part| part == node.as_str()) || label.contains(node.as_str()) => {
-            (label.to_owned(), true)
-        }
-        Some(node) => (format!("{label}-{node}"), true),
-        None => (label.to_owned(), false),
+    let (text, has_node) = match &facts.node {
+        Some(node) if !format!("-{label}").ends_with(&format!("-{node}")) => (format!("{label}-{node}"), true),
+        _ => (label.to_owned(), false),
     };
-    if label.len() > MAX_LABEL || label.is_empty() {
+    if text.len() > MAX_LABEL || label.is_empty() {
         return None;
     }
-    let note = if unique { "" } else { "; it must be unique in the cluster" };
-    let comment = if label == id { String::new() } else { format!("{id:?} in Consul") };
-    Some((label, format!("{comment}{note}").trim_start_matches("; ").to_owned()))
+    let mut notes = Vec::new();
+    if text != id {
+        notes.push(format!("{id:?} in Consul"));
+    }
+    match &facts.node {
+        None => notes.push("it must be unique in the cluster".to_owned()),
+        Some(node) if has_node && facts.is_host_name => notes.push(format!("{node} is the name of this host")),
+        Some(_) => {}
+    }
+    Some(InstanceId { text, comment: notes.join("; "), has_node })
 }
 
 /// Sets the metadata. A key that states a policy over the API is a key of its own in a file.

@@ -28,12 +28,14 @@ const HOSTS: [(&str, &str); 3] = [("host-1", "10.0.0.1"), ("host-2", "10.0.0.2")
 const INSIDE: &str = "for folder in etc run var/lib; do mount --bind \"$1/$2/$folder\" /$folder; done && hostname \"$3\" && \
                       exec sh -ec \"$4\"";
 
-/// Substitute for systemd, with the two commands of the guides: the agent's output is in /run/log, its process in /run/pid.
+/// Substitute for systemd, with the commands of the guides: the agent's output is in /run/log, its process in /run/pid, that of
+/// Consul in /run/consul.pid.
 const SYSTEMCTL: &str = "#!/bin/sh
 [ ! -s /run/pid ] || pid=$(cat /run/pid)
 case \"$*\" in
 'restart muster') [ -z \"$pid\" ] || { kill -USR1 $pid && kill -TERM $pid; } ;;
 'kill --signal KILL muster') kill -KILL $pid ;;
+'stop consul') pid=$(cat /run/consul.pid) && kill -TERM $pid ;;
 *) exit 64 ;;
 esac
 while [ -n \"$pid\" ] && [ -e /proc/$pid/exe ]; do sleep 0.02; done
@@ -46,12 +48,14 @@ until grep -q 'INFO answering' /run/log; do
 done
 ";
 
-/// `scp -p FILE root@ADDRESS:FOLDER`.
-const SCP: &str = "#!/bin/sh
-[ \"$1\" = -p ] || exit 64
-target=${3#root@}
-exec cp -p \"$2\" \"$HOSTS/${target%%:*}${target#*:}\"
+/// `ssh root@ADDRESS 'install … /dev/stdin PATH'`. Its group exists in /etc/group of the guide's hosts only.
+const SSH: &str = "#!/bin/sh
+case \"$2\" in 'install -o root -g muster -m 640 /dev/stdin '*) ;; *) exit 64 ;; esac
+exec install -o root -g muster -m 640 /dev/stdin \"$HOSTS/${1#root@}${2##* }\"
 ";
+
+/// Group of the agent, as the package creates it.
+const GROUP: &str = "muster:x:7946:\n";
 
 /// The hosts, connected by a bridge.
 pub(crate) struct Hosts {
@@ -79,7 +83,7 @@ impl Hosts {
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
         symlink(env!("CARGO_BIN_EXE_muster"), bin.join("muster")).unwrap();
-        for (name, script) in [("systemctl", SYSTEMCTL), ("scp", SCP)] {
+        for (name, script) in [("systemctl", SYSTEMCTL), ("ssh", SSH)] {
             fs::write(bin.join(name), script).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -98,6 +102,9 @@ impl Hosts {
                 let _ =
                     process::command("cp").arg("-a").arg(Path::new("/etc").join(path)).arg(host.path("etc")).finish();
             }
+            let groups = fs::read_to_string(host.path("etc/group")).unwrap_or_default();
+            let others = groups.lines().filter(|line| !line.starts_with("muster:")).map(|line| format!("{line}\n"));
+            host.write("/etc/group", &(others.collect::<String>() + GROUP));
             host
         });
         Self { servers: Vec::new(), hosts: hosts.into(), folder, _bridge: bridge }
@@ -141,7 +148,7 @@ impl GuideHost {
         command.args(["--mount", "--uts", "--propagation", "private", "sh", "-ec", INSIDE, "sh"]).arg(&self.folder);
         command.args([self.address, self.name, script]).env("HOSTS", &self.folder);
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
+        command.env("PATH", format!("{}:{path}", self.folder.join("bin").display())).current_dir(&self.folder);
         command
     }
 
@@ -157,9 +164,11 @@ impl GuideHost {
 
 impl Drop for GuideHost {
     fn drop(&mut self) {
-        let pid = fs::read_to_string(self.path("run/pid")).ok().and_then(|text| i32::from_str(text.trim()).ok());
-        if let Some(pid) = pid {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        for file in ["run/pid", "run/consul.pid"] {
+            let pid = fs::read_to_string(self.path(file)).ok().and_then(|text| i32::from_str(text.trim()).ok());
+            if let Some(pid) = pid {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
         }
     }
 }

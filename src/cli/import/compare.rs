@@ -1,191 +1,211 @@
-//! `muster import consul --check`: the DNS answers of Consul and muster for every service, side by side.
+//! `muster import consul --check`: the DNS answers of Consul and muster for every name of the catalog, side by side.
+
+mod show;
 
 use std::{
     collections::BTreeSet,
-    fmt::Display,
     io,
     net::{IpAddr, SocketAddr},
     thread::sleep,
     time::Duration,
 };
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::{
-    Args, Exit, ImportError,
+    Args, Exit, ImportError, NO_SERVICES,
     dns_query::{self, Target},
     fetch::Consul,
 };
 use crate::{
-    cli::{
-        address::Address,
-        table::{Table, print, printable},
-    },
-    model::name::Name,
-    printable::escaped_json,
+    cli::{address::Address, client::segment, table::printable},
+    model::{name::Name, registered_name::RegisteredName},
 };
 
 /// Domain of Consul, unless the agent tells another one.
 const CONSUL_DOMAIN: &str = "consul";
-/// Time after which a service whose answers differ is asked for again: a change reaches the systems at different moments.
+/// Time after which a name whose answers differ is asked for again: a change reaches the systems at different moments.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Number of values in a cell of the table: three addresses of IPv6 fit a line. `--json` lists all.
-const SHOWN: usize = 3;
 /// Service of Consul's own servers, which muster does not have.
 const CONSUL_SERVICE: &str = "consul";
 
-/// Answers of one server for a service.
+/// Subject of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Service,
+    Node,
+}
+
+/// A name that is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
+struct Question {
+    subject: Subject,
+    /// Name of the service or node, as in the catalog.
+    of: String,
+    /// True for the name of a service without a datacenter and a tag.
+    is_base: bool,
+    /// The DNS name as text.
+    text: String,
+}
+
+/// Answers of one server for a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Answers {
     addresses: BTreeSet<IpAddr>,
+    /// Targets of SRV records; nodes have none.
     instances: BTreeSet<Target>,
 }
 
 impl Answers {
-    fn query(server: SocketAddr, name: &Name) -> Result<Self, ImportError> {
+    fn query(server: SocketAddr, name: &Name, subject: Subject) -> Result<Self, ImportError> {
         let answers = || {
-            Ok(Self { addresses: dns_query::addresses(server, name)?, instances: dns_query::instances(server, name)? })
+            let addresses = dns_query::addresses(server, name)?;
+            let instances = match subject {
+                Subject::Service => dns_query::instances(server, name)?,
+                Subject::Node => BTreeSet::new(),
+            };
+            Ok(Self { addresses, instances })
         };
         answers().map_err(|error: io::Error| ImportError::Request(format!("cannot query {server} for {name}: {error}")))
     }
+
+    fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.instances.is_empty()
+    }
 }
 
-/// Answers of both systems for a service. `None`: the service has no DNS name.
+/// Answers of both systems for a name.
 struct Comparison {
-    service: String,
-    answers: Option<(Answers, Answers)>,
+    question: Question,
+    result: Compared,
+}
+
+/// Result of a comparison.
+enum Compared {
+    /// The service or node has no DNS name.
+    NoName,
+    /// Answers of Consul, then of muster.
+    Answers(Answers, Answers),
+    /// Neither answers, although the catalog of Consul has what it should answer.
+    Unanswered(String),
 }
 
 impl Comparison {
     fn is_equal(&self) -> bool {
-        self.answers.as_ref().is_none_or(|(consul, muster)| consul == muster)
+        match &self.result {
+            Compared::NoName => true,
+            Compared::Answers(consul, muster) => consul == muster,
+            Compared::Unanswered(_) => false,
+        }
     }
 }
 
-/// Compares all services of the catalog.
+/// The catalog of Consul, and both DNS servers.
+struct Comparer<'a> {
+    consul: &'a Consul,
+    dns: SocketAddr,
+    muster_dns: SocketAddr,
+}
+
+impl Comparer<'_> {
+    fn compare(&self, question: Question) -> Result<Comparison, ImportError> {
+        let is_service = question.subject == Subject::Service;
+        let has_label = !is_service || RegisteredName::parse(&question.of).is_ok_and(|name| name.dns_label().is_ok());
+        let result = match Name::parse(&question.text).ok().filter(|_| has_label) {
+            None => Compared::NoName,
+            Some(name) => {
+                let consul = Answers::query(self.dns, &name, question.subject)?;
+                let muster = Answers::query(self.muster_dns, &name, question.subject)?;
+                let lacking = if consul.is_empty() && muster.is_empty() { self.unanswered(&question)? } else { None };
+                lacking.map_or_else(|| Compared::Answers(consul, muster), Compared::Unanswered)
+            }
+        };
+        Ok(Comparison { question, result })
+    }
+
+    /// Describes what the catalog has for a name that is not answered. `None`: nothing that has to be answered.
+    fn unanswered(&self, question: &Question) -> Result<Option<String>, ImportError> {
+        let passing = match question.subject {
+            Subject::Node => return Ok(Some("Consul has the node, and neither answers".to_owned())),
+            Subject::Service if !question.is_base => return Ok(None),
+            Subject::Service => {
+                let path = format!("/v1/health/service/{}?passing", segment(&question.of));
+                self.consul.get(&path)?.as_array().map_or(0, Vec::len)
+            }
+        };
+        let instances = if passing == 1 { "instance" } else { "instances" };
+        Ok((passing > 0).then(|| format!("Consul has {passing} passing {instances}, and neither answers")))
+    }
+}
+
+/// Compares all names of services and nodes in the catalog.
 pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
     let consul = Consul::new(&args.consul, address)?;
-    let services = consul.get("/v1/catalog/services")?;
-    let services =
-        services.as_object().ok_or_else(|| ImportError::Request("/v1/catalog/services: expected an object".into()))?;
-    let domain = match &args.domain {
-        Some(domain) => domain.clone(),
-        None => {
-            let agent = consul.get("/v1/agent/self")?;
-            let told = agent.get("DebugConfig").and_then(|config| config.get("DNSDomain")).and_then(Json::as_str);
-            told.unwrap_or(CONSUL_DOMAIN).to_owned()
-        }
-    };
-    let domain = domain.trim_matches('.');
-    let mut comparisons = Vec::new();
-    for service in services.keys().filter(|name| *name != CONSUL_SERVICE) {
-        comparisons.push(compare(args, service, domain)?);
-    }
+    let questions = questions(&consul, args.domain.as_deref())?;
+    let comparer = Comparer { consul: &consul, dns: args.dns, muster_dns: args.muster_dns };
+    let mut comparisons = questions.into_iter().map(|name| comparer.compare(name)).collect::<Result<Vec<_>, _>>()?;
     if !comparisons.iter().all(Comparison::is_equal) {
         sleep(SETTLE);
         for comparison in comparisons.iter_mut().filter(|comparison| !comparison.is_equal()) {
-            *comparison = compare(args, &comparison.service, domain)?;
+            *comparison = comparer.compare(comparison.question.clone())?;
         }
     }
     if args.json {
-        print_json(&comparisons);
+        show::json(&comparisons);
     } else {
-        print_table(&comparisons);
+        show::table(&comparisons);
     }
     let hidden = consul.hidden();
     for finding in &hidden {
         eprintln!("muster: {}: {}", printable(&finding.file), finding.reason);
     }
-    if comparisons.is_empty() {
-        eprintln!(
-            "muster: nothing was compared: Consul listed no services. It hides those that a token may not read (service:read)."
-        );
+    let has_services = comparisons.iter().any(|comparison| comparison.question.subject == Subject::Service);
+    if !has_services {
+        eprintln!("muster: {NO_SERVICES}");
     }
-    let is_equal = !comparisons.is_empty() && comparisons.iter().all(Comparison::is_equal);
+    let is_equal = has_services && comparisons.iter().all(Comparison::is_equal);
     Ok(if is_equal && hidden.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
-fn compare(args: &Args, service: &str, domain: &str) -> Result<Comparison, ImportError> {
-    let answers = match Name::parse(&format!("{service}.service.{domain}")) {
-        Ok(name) => Some((Answers::query(args.dns, &name)?, Answers::query(args.muster_dns, &name)?)),
-        Err(_) => None,
-    };
-    Ok(Comparison { service: service.to_owned(), answers })
-}
+/// The names of all services and nodes: with and without the datacenter, and those of tags.
+fn questions(consul: &Consul, domain: Option<&str>) -> Result<Vec<Question>, ImportError> {
+    let expected = |path: &str, what: &str| ImportError::Request(format!("{path}: expected {what}"));
+    let agent = consul.get("/v1/agent/self")?;
+    let text = |table: &str, key: &str| agent.get(table).and_then(|config| config.get(key)).and_then(Json::as_str);
+    let domain = domain.or(text("DebugConfig", "DNSDomain")).unwrap_or(CONSUL_DOMAIN).trim_matches('.');
+    let datacenter = text("Config", "Datacenter").filter(|text| !text.is_empty());
+    let mut zones = vec![domain.to_owned()];
+    zones.extend(datacenter.map(|datacenter| format!("{datacenter}.{domain}")));
 
-/// Values of one set that another one lacks.
-fn lacking<T: Ord + Clone>(from: &BTreeSet<T>, other: &BTreeSet<T>) -> Vec<T> {
-    from.difference(other).cloned().collect()
-}
-
-/// The first values, and the number of the others.
-fn join<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    let mut values = values.into_iter();
-    let mut shown: Vec<String> = values.by_ref().take(SHOWN).map(|value| value.to_string()).collect();
-    match values.count() {
-        0 => {}
-        left => shown.push(format!("and {left} more")),
-    }
-    shown.join(" ")
-}
-
-fn endpoints(targets: impl IntoIterator<Item = Target>) -> Vec<SocketAddr> {
-    targets.into_iter().map(SocketAddr::from).collect()
-}
-
-/// Describes the difference of two sets for people.
-fn difference(missing: &str, extra: &str) -> String {
-    match (missing.is_empty(), extra.is_empty()) {
-        (true, true) => "same".to_owned(),
-        (false, true) => format!("missing in muster: {missing}"),
-        (true, false) => format!("only in muster: {extra}"),
-        (false, false) => format!("missing in muster: {missing}; only in muster: {extra}"),
-    }
-}
-
-fn print_table(comparisons: &[Comparison]) {
-    let mut table = Table::with_head(&["SERVICE", "TYPE", "CONSUL", "MUSTER", "RESULT"]);
-    for Comparison { service, answers } in comparisons {
-        let Some((consul, muster)) = answers else {
-            table.row([service.clone(), String::new(), String::new(), String::new(), "no DNS name".to_owned()]);
-            continue;
-        };
-        let (a, b) = (&consul.addresses, &muster.addresses);
-        let result = difference(&join(lacking(a, b)), &join(lacking(b, a)));
-        table.row([service.clone(), "A, AAAA".to_owned(), join(a), join(b), result]);
-        let (a, b) = (&consul.instances, &muster.instances);
-        let result = difference(&join(endpoints(lacking(a, b))), &join(endpoints(lacking(b, a))));
-        table.row([service.clone(), "SRV".to_owned(), join(endpoints(a.clone())), join(endpoints(b.clone())), result]);
-    }
-    let differing = comparisons.iter().filter(|comparison| !comparison.is_equal()).count();
-    print(&format!("{table}{} services compared, {differing} differ\n", comparisons.len()));
-}
-
-fn print_json(comparisons: &[Comparison]) {
-    let side =
-        |answers: &Answers| json!({"Addresses": answers.addresses, "Instances": endpoints(answers.instances.clone())});
-    let values: Vec<Json> = comparisons
-        .iter()
-        .map(|comparison| match &comparison.answers {
-            Some((consul, muster)) => json!({
-                "Service": comparison.service, "Equal": comparison.is_equal(), "Consul": side(consul), "Muster": side(muster),
-            }),
-            None => json!({"Service": comparison.service, "Equal": true, "Consul": null, "Muster": null}),
-        })
-        .collect();
-    print(&escaped_json(&format!("{:#}\n", Json::Array(values))));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cells_of_the_table_are_bounded() {
-        for (count, expected) in
-            [(0, ""), (2, "0 1"), (3, "0 1 2"), (4, "0 1 2 and 1 more"), (300, "0 1 2 and 297 more")]
-        {
-            assert_eq!(join(0..count), expected);
+    let path = "/v1/catalog/services";
+    let services = consul.get(path)?;
+    let services = services.as_object().ok_or_else(|| expected(path, "an object"))?;
+    let mut questions = Vec::new();
+    for (service, tags) in services.iter().filter(|(name, _)| *name != CONSUL_SERVICE) {
+        let tags = tags.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Json::as_str);
+        let owners =
+            [service.clone()].into_iter().chain(tags.filter(|tag| is_asked(tag)).map(|tag| format!("{tag}.{service}")));
+        for (number, owner) in owners.enumerate() {
+            for (at, zone) in zones.iter().enumerate() {
+                let text = format!("{owner}.service.{zone}");
+                let is_base = number == 0 && at == 0;
+                questions.push(Question { subject: Subject::Service, of: service.clone(), is_base, text });
+            }
         }
     }
+    let path = "/v1/catalog/nodes";
+    let nodes = consul.get(path)?;
+    for node in nodes.as_array().ok_or_else(|| expected(path, "a list"))? {
+        let Some(node) = node.get("Node").and_then(Json::as_str) else { continue };
+        for zone in &zones {
+            let text = format!("{node}.node.{zone}");
+            questions.push(Question { subject: Subject::Node, of: node.to_owned(), is_base: false, text });
+        }
+    }
+    Ok(questions)
+}
+
+/// Reports whether programs can ask for a tag: labels of host names, with dots between them, which Consul answers.
+fn is_asked(tag: &str) -> bool {
+    tag.split('.').all(|label| RegisteredName::parse(label).is_ok_and(|name| name.tag_label().is_ok()))
 }

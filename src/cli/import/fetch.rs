@@ -52,6 +52,7 @@ const ACCESS: &[(&str, &str)] = &[
     ("/v1/catalog/nodes", "node:read"),
     ("/v1/catalog/services", "service:read"),
     ("/v1/catalog/node/", "node:read and service:read"),
+    ("/v1/health/service/", "node:read and service:read"),
     ("/v1/health/node/", "node:read and service:read"),
 ];
 
@@ -130,7 +131,11 @@ pub(super) fn catalog(args: &ConsulArgs, address: &Address, options: &Options) -
             checks: &consul.get(&format!("/v1/health/node/{path}"))?,
         };
         let sources = node.sources().map_err(|error| ImportError::Request(error.to_string()))?;
-        let own = Options { services_only: options.services_only || node.is_external(), ..options.clone() };
+        let own = Options {
+            node: node.is_external().then(|| name.to_owned()),
+            services_only: options.services_only || node.is_external(),
+            ..options.clone()
+        };
         let converted = convert(&sources, &own);
         let folder = folder(name);
         if node.is_external() {

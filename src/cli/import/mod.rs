@@ -15,6 +15,7 @@ use super::{
     Exit,
     address::{Address, AddressError, is_url, without_user},
     client::ClientError,
+    host_defaults::environment,
     table::print,
 };
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 
 /// Maximum length of the reason in a response, in characters: a proxy may answer with a page.
 const MAX_REASON: usize = 200;
+/// Note on an agent or a catalog without services.
+const NO_SERVICES: &str = "Consul listed no services. It hides those that a token may not read (service:read).";
 /// Exit codes, below the help of the command.
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -53,8 +56,8 @@ pub(super) struct Args {
     /// Convert service files only, without a configuration
     #[arg(long)]
     services_only: bool,
-    /// Name of the node, if no file has `node_name`
-    #[arg(long, value_name = "NAME")]
+    /// Name of the node, which ids have [default: `node_name` of the files, else the name of this host]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["catalog", "check"])]
     node: Option<String>,
     /// Convert all nodes of the catalog at URL, each into a folder of its own, instead of the agent's own services
     #[arg(long)]
@@ -154,12 +157,23 @@ pub(super) fn run(args: &Args) -> Exit {
     }
 }
 
+/// Files in the output folder.
+struct InFolder {
+    files: Vec<Written>,
+    /// Service files of an earlier import that this one did not write.
+    left: Vec<PathBuf>,
+}
+
 fn import(args: &Args) -> Result<Exit, ImportError> {
     let url = url(&args.from)?;
     if args.check {
         return compare::run(args, url.as_ref().ok_or(ImportError::NeedsUrl("check"))?);
     }
-    let options = Options { node: args.node.clone(), services_only: args.services_only };
+    let options = Options {
+        node: args.node.clone(),
+        host_name: Some(environment().host_name),
+        services_only: args.services_only,
+    };
     let conversion = match url {
         Some(address) if args.catalog => fetch::catalog(&args.consul, &address, &options)?,
         Some(address) => fetch::agent(&args.consul, &address, &options)?,
@@ -167,7 +181,10 @@ fn import(args: &Args) -> Result<Exit, ImportError> {
         None => convert(&read::sources(&args.from)?, &options),
     };
     let written = match &args.output {
-        Some(folder) => Some(write::write(folder, &conversion.files, args.force)?),
+        Some(folder) => {
+            let files = write::write(folder, &conversion.files, args.force)?;
+            Some(InFolder { left: write::left(folder, &files), files })
+        }
         None => None,
     };
     let is_complete = !conversion.findings.iter().any(|finding| finding.kind == FindingKind::NotConverted)
@@ -186,7 +203,7 @@ fn url(from: &[String]) -> Result<Option<Address>, ImportError> {
 }
 
 /// Prints files that were not written, and the report.
-fn show(args: &Args, conversion: &Conversion, written: Option<&Written>) {
+fn show(args: &Args, conversion: &Conversion, written: Option<&InFolder>) {
     if args.json {
         let files: Vec<_> = conversion
             .files
@@ -205,14 +222,14 @@ fn show(args: &Args, conversion: &Conversion, written: Option<&Written>) {
     }
     let mut text = String::new();
     match written {
-        Some(Written { files, left }) => {
-            for (path, is_own) in files {
-                let secret = if *is_own {
-                    ", readable by this user only: the agent's group needs it, too (chgrp, chmod 640)"
+        Some(InFolder { files, left }) => {
+            for file in files {
+                let private = if file.is_private {
+                    ", readable by this user only: the agent's group needs it, too (chgrp muster, chmod 640)"
                 } else {
                     ""
                 };
-                text.push_str(&format!("wrote {}{secret}\n", printable::path(path)));
+                text.push_str(&format!("wrote {}{private}\n", printable::path(&file.path)));
             }
             for path in left {
                 let path = printable::path(path);
@@ -232,7 +249,7 @@ fn show(args: &Args, conversion: &Conversion, written: Option<&Written>) {
     let plural = if conversion.services == 1 { "" } else { "s" };
     text.push_str(&format!("{} service{plural} converted\n", conversion.services));
     if conversion.services == 0 && args.from.iter().any(|from| is_url(from)) {
-        text.push_str("Consul listed no services. It hides those that a token may not read (service:read).\n");
+        text.push_str(&format!("{NO_SERVICES}\n"));
     }
     text.push_str(&report::to_text(&conversion.findings));
     print(&text);

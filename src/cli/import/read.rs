@@ -52,7 +52,7 @@ pub(super) fn sources(paths: &[String]) -> Result<Vec<Source>, ImportError> {
                     Err(problem) => problems.push(problem.to_string()),
                 }
             }
-            Err(error) => problems.push(error.at(&path).to_string()),
+            Err(error) => problems.push(unread(&path, &error)),
         }
     }
     if problems.is_empty() { Ok(sources) } else { Err(ImportError::Unreadable(problems.join("\n"))) }
@@ -74,6 +74,12 @@ fn listed(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn syntax(path: &Path) -> Option<Syntax> {
     let target = if path.is_symlink() { path.canonicalize().ok() } else { None };
     Syntax::of_name(target.as_deref().unwrap_or(path))
+}
+
+/// Describes a file that is not read.
+fn unread(path: &Path, error: &ReadError) -> String {
+    let hint = error.hint().map_or(String::new(), |hint| format!(" ({hint})"));
+    format!("{}: {error}{hint}", printable::path(path))
 }
 
 /// A file that was read.

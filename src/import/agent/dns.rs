@@ -15,22 +15,27 @@ const CONSUL_DNS_PORT: u16 = 8600;
 const CONSUL_SCHEME: &str = "consul";
 
 /// Writes Consul's domains as alias domains with its scheme of names, so that clients go on.
-pub(super) fn set_domains(section: &Section<'_>, yaml: &mut Yaml) {
+///
+/// Returns the value of `dns.ptr_domain`: Consul's domain, to which its reverse names lead.
+pub(super) fn set_domains(section: &Section<'_>, yaml: &mut Yaml) -> Yaml {
     let bare = |text: &str| text.trim_matches('.').to_owned();
     let mut domains = vec![match section.text("domain") {
         Some((domain, place)) => (bare(domain), Some(place)),
         None => (CONSUL_DOMAIN.to_owned(), None),
     }];
     domains.extend(section.text("alt_domain").map(|(domain, place)| (bare(domain), Some(place))));
+    let origin = section.place.below("domain", section.place.at);
+    let ptr_domain = domains.first().map_or(CONSUL_DOMAIN, |(domain, _)| domain);
+    let ptr_domain = Yaml::text(ptr_domain).from(&origin);
     let alias = |(domain, place): (String, Option<Place>)| {
         let mut alias = Yaml::table();
         alias.set("domain", Yaml::text(&domain));
         alias.set("scheme", Yaml::text(CONSUL_SCHEME));
-        let place = place.unwrap_or_else(|| section.place.below("domain", section.place.at));
-        alias.from(&place)
+        alias.from(&place.unwrap_or_else(|| origin.clone()))
     };
     let comment = "Names such as web.service.consul go on; the same instances are at web.service.local";
     yaml.set("alias_domains", Yaml::list(domains.into_iter().map(alias).collect()).with_comment(comment));
+    ptr_domain
 }
 
 /// The TTLs of services, in whole seconds: the name or pattern, the TTL, and its place.
@@ -50,6 +55,7 @@ pub(in crate::import) fn service_ttls(section: &Section<'_>) -> Vec<(String, u64
 pub(super) fn table(
     section: &Section<'_>,
     settings: Option<Section<'_>>,
+    ptr_domain: Yaml,
     hosts: &Hosts,
     ports: Option<&Section<'_>>,
     facts: &Facts,
@@ -70,6 +76,7 @@ pub(super) fn table(
         }
         _ => {}
     }
+    dns.set("ptr_domain", ptr_domain);
     let Some(settings) = settings else { return dns };
     if let Some((only, place)) = settings.flag("only_passing")
         && only
