@@ -144,7 +144,7 @@ fn a_broken_file_is_a_diagnostic_with_its_position() {
         ("broken/unterminated.hcl", "broken/unterminated.hcl:3:"),
         ("broken/bare.hcl", "broken/bare.hcl:1:"),
         ("broken/utf16.json", "broken/utf16.json:1:1: not UTF-8"),
-        ("broken/missing.json", "cannot read broken/missing.json: No such file"),
+        ("broken/missing.json", "broken/missing.json: there is no such file"),
         ("broken/list.json", "Expected a table, found a list"),
     ];
     for (case, expected) in cases {
@@ -257,6 +257,11 @@ fn settings_that_service_files_need_are_reported_without_a_configuration() {
 
 /// A stub of Consul's HTTP API: a response for each path.
 fn consul(responses: Vec<(&'static str, Value)>) -> SocketAddr {
+    consul_with("", responses)
+}
+
+/// A stub of Consul's HTTP API whose responses have more headers, each with its line end.
+fn consul_with(headers: &'static str, responses: Vec<(&'static str, Value)>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -272,9 +277,10 @@ fn consul(responses: Vec<(&'static str, Value)>) -> SocketAddr {
             let found = responses.iter().find(|(known, _)| *known == path);
             let (status, body) = match found {
                 Some((_, body)) => ("200 OK", body.to_string()),
+                None if path.ends_with("/checks") => ("500 Internal Server Error", "rpc error\nmore".to_owned()),
                 None => ("403 Forbidden", "Permission denied: token with AccessorID 'x' lacks permission".to_owned()),
             };
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = write!(stream, "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len());
         }
     });
     address
@@ -383,11 +389,134 @@ fn a_refused_or_absent_agent_is_an_error_with_advice() {
     let address = consul(Vec::new());
     let output = import(&[&format!("http://{address}")]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(err(&output).contains("CONSUL_HTTP_TOKEN"), "{}", err(&output));
+    let expected = format!("muster: http://{address}/v1/agent/self answered 403 Forbidden: Permission denied");
+    assert!(err(&output).starts_with(&expected), "{}", err(&output));
+    assert!(err(&output).contains("\nSet a token with agent:read, with --token-file or CONSUL_HTTP_TOKEN."));
+    let mut responses = agent_responses();
+    responses.truncate(2);
+    let address = consul(responses);
+    let output = import(&[&format!("http://{address}")]);
+    let expected = format!("muster: http://{address}/v1/agent/checks answered 500 Internal Server Error: rpc error\n");
+    assert_eq!((output.status.code(), err(&output)), (Some(2), expected));
     let absent = import(&["http://127.0.0.1:1"]);
     assert!(absent.status.code() == Some(2) && err(&absent).contains("Connection refused"), "{}", err(&absent));
     let needs = import(&["three-servers", "--check"]);
     assert!(needs.status.code() == Some(2) && err(&needs).contains("--check needs one URL"), "{}", err(&needs));
+}
+
+#[test]
+fn responses_that_lack_hidden_entries_are_findings() {
+    let mut responses = agent_responses();
+    responses.truncate(1);
+    responses.extend(["/v1/agent/services", "/v1/agent/checks", "/v1/catalog/services"].map(|path| (path, json!({}))));
+    responses.push(("/v1/catalog/nodes", json!([])));
+    let url = format!("http://{}", consul_with("X-Consul-Results-Filtered-By-ACLs: true\r\n", responses));
+    for (arguments, expected) in [
+        (vec![], "/v1/agent/services  (response)"),
+        (vec!["--catalog"], "/v1/catalog/nodes  (response)"),
+        (
+            vec!["--check", "--domain", "consul"],
+            "/v1/catalog/services: Consul hid a part of the response: set a token with service:read",
+        ),
+    ] {
+        let output = import(&[&[url.as_str()][..], &arguments].concat());
+        let text = out(&output) + &err(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(expected) && text.contains("Consul listed no services."), "{text}");
+    }
+    // Without a token, Consul does not say that it hides entries.
+    let mut responses = agent_responses();
+    responses.extend([("/v1/catalog/nodes", json!([])), ("/v1/catalog/services", json!({}))]);
+    let silent = consul(responses);
+    for arguments in [vec!["--catalog"], vec!["--check", "--domain", "consul"]] {
+        let output = import(&[&[format!("http://{silent}").as_str()][..], &arguments].concat());
+        let text = out(&output) + &err(&output);
+        assert!(output.status.code() == Some(1) && text.contains("Consul listed no services."), "{text}");
+    }
+}
+
+#[test]
+fn passwords_in_addresses_are_not_shown() {
+    let cases: &[&[&str]] = &[
+        &["import", "consul", "http://u:hunter2@127.0.0.1:1"],
+        &["import", "consul", "HTTPS://u:hunter2/x@127.0.0.1:1"],
+        &["import", "consul", "a.json", "http://u:hunter2@127.0.0.1:1"],
+        &["status", "--http-addr", "http://u:hunter2@127.0.0.1:1"],
+        &["status", "--http-addr", "http://u:hunter2/x@127.0.0.1:1"],
+        &["status", "http://u:hunter2@127.0.0.1:1"],
+    ];
+    for arguments in cases {
+        let output = process::muster().args(*arguments).finish();
+        let text = out(&output) + &err(&output);
+        assert!(output.status.code() == Some(2) && !text.contains("hunter2"), "{arguments:?}: {text}");
+    }
+    let output = process::muster().arg("status").env("MUSTER_HTTP_ADDR", "http://u:hunter2@h").finish();
+    let text = err(&output);
+    assert!(text.contains("an address has no user") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn files_are_private_if_their_source_is() {
+    let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let check = "[{\"http\": \"https://u:hunter2@127.0.0.1/\", \"interval\": \"10s\"}]";
+    for (name, mode) in [("a", 0o644), ("b", 0o640)] {
+        let path = folder.path().join(format!("{name}.json"));
+        fs::write(&path, format!("{{\"service\": {{\"name\": \"{name}\", \"checks\": {check}}}}}")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let to = folder.path().join("out");
+    let output = import(&[folder.path().to_str().unwrap(), "--output", to.to_str().unwrap()]);
+    let text = out(&output) + &err(&output);
+    assert!(output.status.code() == Some(0) && !text.contains("hunter2"), "{text}");
+    let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["muster.yaml", "services.d/a.yaml"].map(mode), [0o644, 0o644], "{text}");
+    assert_eq!(mode("services.d/b.yaml") & 0o007, 0, "{text}");
+}
+
+#[test]
+fn files_of_an_earlier_import_are_reported() {
+    let folder = run::temp_dir();
+    let (from, to) = (folder.path().join("consul.d"), folder.path().join("out"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("web.json"), "{\"service\": {\"name\": \"web\", \"port\": 80}}").unwrap();
+    let run = || import(&[from.to_str().unwrap(), "--output", to.to_str().unwrap(), "--force"]);
+    assert_eq!(run().status.code(), Some(0));
+    fs::rename(from.join("web.json"), from.join("www.json")).unwrap();
+    let again = run();
+    let text = out(&again) + &err(&again);
+    assert!(
+        again.status.code() == Some(1) && text.contains("services.d/web.yaml, which an earlier import wrote"),
+        "{text}"
+    );
+    fs::remove_file(to.join("services.d/web.yaml")).unwrap();
+    assert_eq!(run().status.code(), Some(0));
+}
+
+#[test]
+fn checks_keep_the_meaning_of_values_that_muster_refuses() {
+    let folder = run::temp_dir();
+    let service = json!({"service": {
+        "name": "web", "port": 80, "meta": {"muster-nearest": "zone", "muster-min-healthy": "2", "k": "v"},
+        "checks": [
+            {"tcp": "127.0.0.1:1", "interval": "1ms"},
+            {"tcp": "127.0.0.1:2", "interval": "72h", "timeout": "30h", "deregister_critical_service_after": "0s"},
+            {"tcp": "127.0.0.1:3", "interval": "10s", "failures_before_critical": 5000},
+        ],
+    }, "check": {"name": "load", "ttl": "30s"}});
+    let path = folder.path().join("web.json");
+    fs::write(&path, service.to_string()).unwrap();
+    let output = import(&[path.to_str().unwrap()]);
+    let text = out(&output) + &err(&output);
+    for expected in [
+        "interval: 1s\n    timeout: 1s\n    fall: 1",
+        "interval: 24h\n    timeout: 24h\n    fall: 1",
+        "fall: 1000",
+        "`node:NUMBER`",
+        "min_healthy: 2\nnearest: zone\nmeta:\n  k: v\n",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!text.contains("deregister_critical_service_after"), "{text}");
 }
 
 #[test]
@@ -499,10 +628,22 @@ fn services_are_registered_from_files_and_flags_and_deregistered() {
             "`service.port` is an expression of HCL",
         ),
         (vec!["register"], "", 2, "required"),
+        (vec!["register", "--port", "5"], "", 2, "required arguments were not provided:\n  --name <NAME>\n\nUsage"),
+        (
+            vec!["register", "-"],
+            "{\"services\": [{\"name\": \"one\"}, {\"name\": \"two\", \"port\": 70000}]}",
+            1,
+            "(standard input): cannot register two: ",
+        ),
+        (vec!["register", "--name", "x", "--meta", "muster-nearest=7"], "", 1, "muster: cannot register x: "),
+        (vec!["deregister", "one", "nothing"], "", 1, "cannot deregister nothing: "),
     ];
     for (arguments, input, code, expected) in cases {
         let (found, text) = run(&arguments, input);
         assert!(found == code && text.contains(expected), "{arguments:?}: {found}: {text}");
+        if text.contains("cannot register two") {
+            assert!(text.ends_with("\nregistered before it: one\n"), "{text}");
+        }
     }
 }
 

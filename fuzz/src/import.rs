@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::Path};
 use muster::{
     config::{Config, Environment},
     files::service_file::{self, Defaults},
-    import::{Options, Source, Syntax, convert, parse, registration::of_consul},
+    import::{Options, Privacy, Source, Syntax, convert, parse, registration::of_consul},
     model::{host_addresses::HostAddresses, name::Label},
 };
 
@@ -19,7 +19,7 @@ pub fn run(octets: &[u8]) {
         Err(problem) => return problems::check(&[problem], path, octets),
     };
     let _ = of_consul(&root);
-    let source = Source { name: "fuzz".to_owned(), stem: "fuzz".to_owned(), root };
+    let source = Source { name: "fuzz".to_owned(), stem: "fuzz".to_owned(), is_public: true, root };
     let converted = convert(&[source], &Options::default());
     for file in &converted.files {
         let text = file.text.as_bytes();
@@ -33,7 +33,7 @@ pub fn run(octets: &[u8]) {
             if let Err(found) = Config::parse([(path, text)], &environment) {
                 panic!("{found:?} in {}", file.text);
             }
-        } else if !file.is_secret {
+        } else if file.privacy != Privacy::Secret {
             let node = Label::parse("host-a").unwrap_or_else(|error| panic!("{error}"));
             let addresses = [IpAddr::from([10, 0, 0, 7])];
             let defaults = Defaults { node: &node, addresses: &addresses, allow_exec: true };

@@ -35,6 +35,21 @@ impl Address {
     }
 }
 
+/// Reports whether a text is meant as the address of an agent, rather than as a path.
+pub(super) fn is_url(text: &str) -> bool {
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    ["http", "https", "unix"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+/// The text without the user and the password of an address, which an error of the command line would show.
+pub(super) fn without_user(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    match text.rfind('@').filter(|at| *at >= start) {
+        Some(at) => format!("{}***{}", &text[..start], &text[at..]),
+        None => text.to_owned(),
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -47,6 +62,7 @@ impl FromStr for Address {
             None => (Self::Http, text),
             Some((scheme, bare)) if scheme.eq_ignore_ascii_case("http") => (Self::Http, bare),
             Some((scheme, bare)) if scheme.eq_ignore_ascii_case("https") => (Self::Https, bare),
+            Some((scheme, _)) if scheme.contains('@') => return Err(AddressError::User),
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
         };
         let bare = bare.strip_suffix('/').unwrap_or(bare);
@@ -89,11 +105,12 @@ impl AddressError {
         if text.is_empty() {
             return Self::Empty;
         }
-        if let Some(at) = text.find(['/', '?', '#']) {
-            return Self::Path(text[at..].to_owned());
-        }
+        // First, since no other error may show a password.
         if text.contains('@') {
             return Self::User;
+        }
+        if let Some(at) = text.find(['/', '?', '#']) {
+            return Self::Path(text[at..].to_owned());
         }
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
             Some((host, port)) => (host, Some(port)),
@@ -163,6 +180,8 @@ mod tests {
             ("http://host-a:8500/v1/", "an address ends with the port, got \"/v1\""),
             ("host-a?dc=dc1", "an address ends with the port, got \"?dc=dc1\""),
             ("http://root:secret@host-a", "an address has no user"),
+            ("http://root:sec/ret@host-a", "an address has no user"),
+            ("root:secret@x://host-a", "an address has no user"),
             ("host-a:0", "the port must be an integer from 1 to 65535, got \"0\""),
             ("host-a:99999", "the port must be an integer from 1 to 65535, got \"99999\""),
             ("host-a:http", "the port must be an integer from 1 to 65535, got \"http\""),
@@ -177,6 +196,20 @@ mod tests {
             assert!(error.starts_with(expected), "{text:?}: {error}");
         }
         assert!(matches!("HTTPS://host-a".parse(), Ok(Address::Https(_))));
+    }
+
+    #[test]
+    fn users_of_addresses_are_not_shown() {
+        let cases = [
+            ("http://root:secret@host-a:1", "http://***@host-a:1"),
+            ("root:se@cret@host-a", "***@host-a"),
+            ("http://host-a:1", "http://host-a:1"),
+            ("", ""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(without_user(text), expected);
+        }
+        assert!(is_url("HTTP://a") && is_url("unix:/a") && !is_url("a.json") && !is_url("/etc/consul.d"));
     }
 
     #[test]

@@ -181,16 +181,28 @@ impl Client {
     /// Returns the response of `GET /v1/muster/status`.
     pub(super) fn status(&self) -> Result<Bytes, ClientError> {
         let exchanged = self.runtime.block_on(self.exchange(Method::GET, STATUS, Bytes::new()));
-        match exchanged.map_err(|error| self.failed(&error))? {
-            (StatusCode::NOT_FOUND, _) => Err(self.not_an_agent(&format!("it has no {STATUS}"))),
-            (status, body) if status.is_success() => Ok(body),
-            (status, body) => Err(self.refused(status, &body)),
+        let response = exchanged.map_err(|error| self.failed(&error))?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Err(self.not_an_agent(&format!("it has no {STATUS}"))),
+            status if status.is_success() => Ok(response.into_body()),
+            status => Err(self.refused(status, response.body())),
         }
     }
 
     /// Sends a GET request and returns the body of the response.
     pub(super) fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.send(Method::GET, path, Bytes::new())
+    }
+
+    /// Sends a GET request to a server that may be no muster agent, and returns its response with any status.
+    pub(super) fn query(&self, path: &str) -> Result<Response<Bytes>, ClientError> {
+        let exchanged = self.runtime.block_on(self.exchange(Method::GET, path, Bytes::new()));
+        exchanged.map_err(|error| self.failed(&error))
+    }
+
+    /// The address of the server.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Sends a request that changes state, after checking that the server is a muster agent.
@@ -252,8 +264,9 @@ impl Client {
 
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let exchanged = self.runtime.block_on(self.exchange(method, path, body));
-        let (status, body) = exchanged.map_err(|error| self.failed(&error))?;
-        if status.is_success() { Ok(body) } else { Err(self.refused(status, &body)) }
+        let response = exchanged.map_err(|error| self.failed(&error))?;
+        let status = response.status();
+        if status.is_success() { Ok(response.into_body()) } else { Err(self.refused(status, response.body())) }
     }
 
     fn failed(&self, error: &RequestError) -> ClientError {
@@ -297,7 +310,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), RequestError> {
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Bytes>, RequestError> {
         let request = self.request(method, path, body).map_err(|e| RequestError::http(&e))?;
         round_trip(self.connect().await?, request).await
     }
@@ -323,15 +336,16 @@ async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, Req
 }
 
 /// Sends a request on a connection and reads the response.
-async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), RequestError> {
+async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, RequestError> {
     let exchanged = async {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| RequestError::http(&e))?;
         let answered = async move {
             let response = sender.send_request(request).await.map_err(|e| RequestError::http(&e))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_RESPONSE).collect().await;
-            Ok((status, body.map_err(|error| RequestError::http(error.as_ref()))?.to_bytes()))
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_RESPONSE).collect().await;
+            let body = body.map_err(|error| RequestError::http(error.as_ref()))?.to_bytes();
+            Ok(Response::from_parts(head, body))
         };
         tokio::pin!(answered, connection);
         tokio::select! {

@@ -7,7 +7,10 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 mod address;
 mod agent;
@@ -120,11 +123,22 @@ enum Command {
     Man(completions_and_man::ManArgs),
 }
 
+/// Removes users and passwords of addresses from an error of the command line, which shows the value that it refuses.
+fn hide_users(error: &mut clap::Error) {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let shown = ContextValue::String(address::without_user(text));
+            error.insert(kind, shown);
+        }
+    }
+}
+
 /// Runs the program. The first argument is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
+        Err(mut error) => {
+            hide_users(&mut error);
             // Help and version arrive here too. A closed output cannot be reported anywhere.
             let _ = error.print();
             return if error.use_stderr() { Exit::CouldNotRun } else { Exit::Done };

@@ -26,13 +26,15 @@ use crate::{
     yaml::{Document, tree::Value},
 };
 
+/// Options that describe a service, instead of a file.
+const FLAGS: [&str; 6] = ["name", "id", "address", "port", "tag", "meta"];
 /// Name of standard input.
 const STDIN: &str = "-";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Service files of muster (YAML), or service definitions of Consul (JSON, HCL); - reads standard input
-    #[arg(value_name = "FILE", required_unless_present = "name", conflicts_with = "name")]
+    #[arg(value_name = "FILE", required_unless_present_any = FLAGS, conflicts_with_all = FLAGS)]
     files: Vec<String>,
     /// Name of the service, instead of a file
     #[arg(long)]
@@ -70,29 +72,64 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
+/// A service to register.
+struct Service {
+    /// The file that defines it; `None`: the options.
+    file: Option<PathBuf>,
+    body: Json,
+}
+
+impl Service {
+    fn name(&self) -> String {
+        text(&self.body, &["Name", "name"])
+    }
+
+    fn id(&self) -> String {
+        Some(text(&self.body, &["ID", "id", "Id"])).filter(|id| !id.is_empty()).unwrap_or_else(|| self.name())
+    }
+}
+
 /// Registers all services of the files. All files are read before the first registration.
 pub(super) fn register(args: &Args) -> Exit {
     with(&args.client, |client| {
-        let bodies = bodies(args)?;
+        let services = services(args)?;
         let mut registered = Vec::new();
-        for body in bodies {
-            let name = text(&body, &["Name", "name"]);
-            let id = Some(text(&body, &["ID", "id", "Id"])).filter(|id| !id.is_empty()).unwrap_or_else(|| name.clone());
-            client.change(Method::PUT, "/v1/agent/service/register", Bytes::from(body.to_string()))?;
+        for service in &services {
+            let body = Bytes::from(service.body.to_string());
+            client.change(Method::PUT, "/v1/agent/service/register", body).map_err(|error| {
+                let file = service.file.as_ref().map_or(String::new(), |file| format!("{}: ", printable::path(file)));
+                at_item(error, &format!("{file}cannot register {}", service.name()), "registered", &registered)
+            })?;
             if !args.client.json {
-                print(&format!("registered {} (id {})\n", printable(&name), printable(&id)));
+                print(&format!("registered {} (id {})\n", printable(&service.name()), printable(&service.id())));
             }
-            registered.push(id);
+            registered.push(service.id());
         }
         done(args.client.json, client, "Registered", &registered)
     })
 }
 
+/// Names the item of an error, and the ids before it, whose change stays.
+fn at_item(error: ClientError, item: &str, change: &str, before: &[String]) -> ClientError {
+    let before = match before {
+        [] => format!("nothing was {change}"),
+        ids => format!("{change} before it: {}", ids.join(", ")),
+    };
+    let name = |text: String| format!("{item}: {text}\n{before}");
+    match error {
+        ClientError::Refused(text) => ClientError::Refused(name(text)),
+        ClientError::Failed(text) => ClientError::Failed(name(text)),
+    }
+}
+
 /// Deregisters services.
 pub(super) fn deregister(args: &DeregisterArgs) -> Exit {
     with(&args.client, |client| {
-        for id in &args.ids {
-            client.change(Method::PUT, &format!("/v1/agent/service/deregister/{}", segment(id)), Bytes::new())?;
+        for (number, id) in args.ids.iter().enumerate() {
+            let path = format!("/v1/agent/service/deregister/{}", segment(id));
+            client.change(Method::PUT, &path, Bytes::new()).map_err(|error| {
+                at_item(error, &format!("cannot deregister {id}"), "deregistered", &args.ids[..number])
+            })?;
             if !args.client.json {
                 print(&format!("deregistered {}\n", printable(id)));
             }
@@ -110,7 +147,7 @@ fn text(body: &Json, keys: &[&str]) -> String {
     found.unwrap_or_default().to_owned()
 }
 
-fn bodies(args: &Args) -> Result<Vec<Json>, ClientError> {
+fn services(args: &Args) -> Result<Vec<Service>, ClientError> {
     if let Some(name) = &args.name {
         let meta: serde_json::Map<String, Json> =
             args.meta.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
@@ -124,7 +161,7 @@ fn bodies(args: &Args) -> Result<Vec<Json>, ClientError> {
                 body[field] = value;
             }
         }
-        return Ok(vec![body]);
+        return Ok(vec![Service { file: None, body }]);
     }
     let mut all = Vec::new();
     for file in &args.files {
@@ -133,7 +170,7 @@ fn bodies(args: &Args) -> Result<Vec<Json>, ClientError> {
         for problem in left_out {
             eprintln!("muster: warning: {}: {}", printable::path(&path), printable(&problem));
         }
-        all.extend(bodies);
+        all.extend(bodies.into_iter().map(|body| Service { file: Some(path.clone()), body }));
     }
     Ok(all)
 }

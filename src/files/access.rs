@@ -112,6 +112,11 @@ pub fn exposure(path: &Path, access: Access) -> Option<Exposure> {
     is_reachable(&target).then_some(found)
 }
 
+/// Reports whether every user of the host can read the file at `path`, which was `opened`.
+pub fn is_public(path: &Path, opened: &Metadata) -> bool {
+    opened.mode() & OTHERS_READ != 0 && path.canonicalize().is_ok_and(|target| is_reachable(&target))
+}
+
 /// Logs if every user of the host can read or change the file at `path`, which has a key.
 pub fn warn_of_exposed_secret(path: &Path) {
     if let Some(found) = exposure(path, Access::Secret) {

@@ -70,6 +70,9 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("Watches", &["watches"]),
 ];
 
+/// Fields of a service that the API adds to its definition.
+const OF_THE_API: &[&str] = &["ContentHash", "CreateIndex", "Datacenter", "ModifyIndex", "PeerName"];
+
 impl AgentResponses<'_> {
     /// The files that the agent could have been started with: its settings, then one per service.
     ///
@@ -154,7 +157,8 @@ fn unreadable(address: &str, path: &str, problem: &'static str) -> Unreadable {
 }
 
 fn source(address: &str, path: &str, stem: &str, root: Node) -> Source {
-    Source { name: format!("{address}{path}"), stem: stem.to_owned(), root }
+    // The API may need a token.
+    Source { name: format!("{address}{path}"), stem: stem.to_owned(), root, is_public: false }
 }
 
 /// Adds one source per service name, with the checks of each instance. `address`: the default of all.
@@ -178,7 +182,7 @@ fn add_services<'a>(
         let Ok(file) = FileNumber::try_from(number) else { return };
         let mut definition = node(service, file);
         if let Value::Table(entries) = &mut definition.value {
-            entries.retain(|entry| !["ContentHash", "Datacenter", "PeerName"].contains(&entry.key.as_str()));
+            entries.retain(|entry| !OF_THE_API.contains(&entry.key.as_str()));
             let own = checks.iter().filter(|check| check.get("ServiceID").and_then(Json::as_str) == Some(id));
             let own: Vec<Node> = own.map(|check| check_node(check, file)).collect();
             let at = Position { file, line: 0 };

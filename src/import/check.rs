@@ -9,7 +9,7 @@ use super::{
     yaml_text::Yaml,
 };
 use crate::{
-    model::service::{DEFAULT_INTERVAL, DEFAULT_RISE},
+    model::service::{DEFAULT_INTERVAL, DEFAULT_RISE, MAX_INTERVAL, MAX_STREAK},
     yaml::scalar::show_duration,
 };
 
@@ -17,8 +17,16 @@ use crate::{
 const CONSUL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of a command in Consul that its definition does not set.
 const CONSUL_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Shortest interval of probes in Consul, which it uses instead of a shorter one.
+const CONSUL_MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Response of an HTTP probe that is a warning in Consul.
 const TOO_MANY_REQUESTS: u16 = 429;
+/// Reason of a TTL check of a service: programs report to its id.
+const SERVICE_TTL_ID: &str =
+    "The id of a TTL check changes: programs report to the id that /v1/agent/checks lists, `service:INSTANCE`";
+/// Reason of a TTL check of the node.
+const NODE_TTL_ID: &str = "The id of a TTL check changes: programs report to the id that /v1/agent/checks lists, \
+                           `node:NUMBER`, where NUMBER is the position in `checks.node`, from 1";
 /// Reason of a TCP probe over TLS.
 const NO_TCP_TLS: &str = "A `tcp` check has no TLS: the probe opens the connection only, without a handshake. `http` and \
                           `h2ping` checks have TLS";
@@ -78,8 +86,10 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         "ttl" => {
             let ttl = section.context.duration(&field)?;
             check.set("ttl", Yaml::plain(show_duration(ttl)));
-            if owner.is_none_or(|owner| !owner.keeps_id) {
-                report_ttl_id(&section, &field);
+            match owner {
+                None => section.context.lost(&field.place, NODE_TTL_ID),
+                Some(owner) if !owner.keeps_id => section.context.lost(&field.place, SERVICE_TTL_ID),
+                Some(_) => {}
             }
             None
         }
@@ -179,13 +189,6 @@ fn left_out(section: &Section<'_>, field: &Field<'_>, reason: &str) -> Option<Ya
     None
 }
 
-/// Programs report to the id of a TTL check.
-fn report_ttl_id(section: &Section<'_>, field: &Field<'_>) {
-    let reason =
-        "The id of a TTL check changes: programs report to the id that /v1/agent/checks lists, `service:INSTANCE`";
-    section.context.lost(&field.place, reason);
-}
-
 fn set_http(section: &Section<'_>, field: &Field<'_>, check: &mut Yaml) -> Option<()> {
     let context = section.context;
     check.set("http", Yaml::text(context.text(field)?));
@@ -258,11 +261,21 @@ fn set_command(section: &Section<'_>, kind: &str, field: &Field<'_>, facts: &Fac
 
 fn set_schedule(section: &Section<'_>, default_timeout: Duration, check: &mut Yaml) {
     let positive = |name| section.duration(name).filter(|(span, _)| !span.is_zero());
-    let interval = positive("interval");
-    if let Some((interval, place)) = &interval {
-        check.set("interval", Yaml::plain(show_duration(*interval)).from(place));
+    // Converted within the bounds of muster: a refused interval would leave a timeout that belongs to another one.
+    let interval = positive("interval").map(|(interval, place)| {
+        if interval > MAX_INTERVAL {
+            section
+                .context
+                .lost(&place, format!("An interval is at most {}, which is written", show_duration(MAX_INTERVAL)));
+        }
+        (interval.clamp(CONSUL_MIN_INTERVAL, MAX_INTERVAL), interval, place)
+    });
+    if let Some((bounded, interval, place)) = &interval {
+        let is_raised = interval < bounded;
+        let comment = if is_raised { "The shortest interval of Consul, which it uses here, too" } else { "" };
+        check.set("interval", Yaml::plain(show_duration(*bounded)).from(place).with_comment(comment));
     }
-    let most = interval.map_or(DEFAULT_INTERVAL, |(interval, _)| interval);
+    let most = interval.map_or(DEFAULT_INTERVAL, |(bounded, ..)| bounded);
     match positive("timeout") {
         Some((timeout, place)) if timeout > most => {
             section.context.lost(&place, "A timeout is at most the interval, which is written instead");
@@ -274,7 +287,14 @@ fn set_schedule(section: &Section<'_>, default_timeout: Duration, check: &mut Ya
 }
 
 fn set_thresholds(section: &Section<'_>, check: &mut Yaml) {
-    let streak = |name| section.integer(name).map(|(count, place)| (count.max(1), place));
+    let most = i64::from(MAX_STREAK);
+    let streak = |name| {
+        let (count, place) = section.integer(name)?;
+        if count > most {
+            section.context.lost(&place, format!("A number of results in a row is at most {most}, which is written"));
+        }
+        Some((count.clamp(1, most), place))
+    };
     if let Some((rise, place)) = streak("success_before_passing").filter(|(rise, _)| *rise != i64::from(DEFAULT_RISE)) {
         check.set("rise", Yaml::plain(rise).from(&place));
     }

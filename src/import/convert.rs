@@ -8,7 +8,7 @@ use std::{
 use super::{
     Source, agent, check,
     facts::{Facts, node_label},
-    output::{Conversion, Options, OutputFile},
+    output::{Conversion, ORIGIN, Options, OutputFile, Privacy},
     prune,
     section::{Context, Field, Place, Section},
     service,
@@ -18,7 +18,7 @@ use super::{
 use crate::model::service::InstanceKey;
 
 /// Folder of the service files, beside the configuration.
-const SERVICES_DIR: &str = "services.d";
+pub const SERVICES_DIR: &str = "services.d";
 /// Name of the configuration.
 const CONFIGURATION: &str = "muster.yaml";
 /// Keys of definitions; all others belong to the configuration of the agent.
@@ -70,6 +70,10 @@ pub fn convert(sources: &[Source], options: &Options) -> Conversion {
         let keys = located.iter().map(|located| located.definition.instance.key.clone());
         out.add(&context, *number, field, yaml, keys);
     }
+    let is_public =
+        |field: &Field<'_>| sources.get(usize::from(field.place.at.file)).is_none_or(|source| source.is_public);
+    let checks_are_public = checks.iter().all(is_public);
+
     let mut files = Vec::new();
     if options.services_only {
         for section in of_node {
@@ -91,12 +95,12 @@ pub fn convert(sources: &[Source], options: &Options) -> Conversion {
                 "# Configuration of muster, converted from Consul's by `muster import consul`.\n{}",
                 yaml.to_text()
             ),
-            is_secret: false,
+            privacy: Privacy::of_source(checks_are_public),
         });
         files.extend(output.gossip_key);
     }
     let services = out.count();
-    files.extend(out.files(sources));
+    files.extend(out.files(sources, checks_are_public));
     Conversion { files, findings: context.findings.into_inner().sorted(), services }
 }
 
@@ -223,7 +227,7 @@ impl ServiceFiles {
         }
         let line = if field.place.at.line == 0 { String::new() } else { format!(":{}", field.place.at.line) };
         let mut yaml = yaml.from(&field.place);
-        yaml.comment_first(&format!("From {}{line}", context.file(field.place.at)));
+        yaml.comment_first(&format!("{ORIGIN}{}{line}", context.file(field.place.at)));
         self.of_source.entry(number).or_default().push(yaml);
     }
 
@@ -236,12 +240,13 @@ impl ServiceFiles {
         self.of_source.values().map(Vec::len).sum()
     }
 
-    /// The files, each named after its source.
-    fn files(self, sources: &[Source]) -> Vec<OutputFile> {
+    /// The files, each named after its source. `checks_are_public`: so are the sources of checks that were defined apart.
+    fn files(self, sources: &[Source], checks_are_public: bool) -> Vec<OutputFile> {
         let mut taken = BTreeSet::new();
         let mut files = Vec::new();
         for (number, mut services) in self.of_source {
-            let stem = sources.get(usize::from(number)).map_or("", |source| source.stem.as_str());
+            let source = sources.get(usize::from(number));
+            let stem = source.map_or("", |source| source.stem.as_str());
             let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
             let stem: String = stem.chars().map(plain).collect();
             let stem = stem.trim_matches(['-', '.']);
@@ -264,7 +269,7 @@ impl ServiceFiles {
             files.push(OutputFile {
                 path: format!("{SERVICES_DIR}/{name}.yaml"),
                 text: yaml.to_document(),
-                is_secret: false,
+                privacy: Privacy::of_source(checks_are_public && source.is_some_and(|source| source.is_public)),
             });
         }
         files

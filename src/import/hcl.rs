@@ -4,7 +4,7 @@
 //! `hcl1` first. One difference is left: an attribute that is written twice is an error here.
 
 use hcl_edit::{
-    Span,
+    Formatted, Number, Span,
     expr::{Expression, ObjectKey},
     parser,
     structure::{Body, Structure},
@@ -22,21 +22,34 @@ use super::{
 /// # Errors
 /// The first error of syntax.
 pub(super) fn parse(text: &str, file: FileNumber) -> Result<Node, SyntaxError> {
-    let error = match parser::parse_body(text) {
-        Ok(body) => return Ok(Reader { lines: Lines::of(text), rewritten: None, file }.body(&body, 0)),
-        Err(error) => error,
-    };
-    let rewritten = hcl1::rewrite(text);
-    if let Ok(body) = parser::parse_body(&rewritten.text) {
-        let reader = Reader { lines: Lines::of(&rewritten.text), rewritten: Some(&rewritten), file };
-        return Ok({ reader }.body(&body, 0));
+    let lines = Lines::of(text);
+    if let Ok(body) = parser::parse_body(text) {
+        return Ok(Reader { parsed: text, lines, rewritten: None, file }.body(&body, 0));
     }
-    // The message lists expectations only. The line of the text, which may have a secret, is left out.
-    let (line, column) = (error.location().line(), error.location().column());
-    Err(SyntaxError { line, column, message: error.message().to_owned() })
+    let rewritten = hcl1::rewrite(text);
+    match parser::parse_body(&rewritten.text) {
+        Ok(body) => {
+            let reader = Reader { parsed: &rewritten.text, lines, rewritten: Some(&rewritten), file };
+            Ok({ reader }.body(&body, 0))
+        }
+        // The error of HCL 2 may be at something that HCL 1 allows.
+        Err(error) => Err(describe(text, rewritten.original(error.location().offset()), error.message())),
+    }
+}
+
+/// An error at an offset. The message lists expectations only. The line of the text, which may have a secret, is left out.
+fn describe(text: &str, offset: usize, message: &str) -> SyntaxError {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    SyntaxError { line, column, message: message.to_owned() }
 }
 
 struct Reader<'t> {
+    /// The text that was parsed.
+    parsed: &'t str,
+    /// Lines of the original.
     lines: Lines<'t>,
     rewritten: Option<&'t Rewritten>,
     file: FileNumber,
@@ -46,10 +59,25 @@ impl Reader<'_> {
     /// Position of an element. One without a span has that of the element around it.
     fn position(&mut self, element: &impl Span, around: usize) -> Position {
         let line = element.span().map_or(around, |span| {
-            let line = self.lines.line(span.start);
-            self.rewritten.map_or(line, |rewritten| rewritten.original_line(line, span.start))
+            self.lines.line(self.rewritten.map_or(span.start, |rewritten| rewritten.original(span.start)))
         });
         Position { file: self.file, line }
+    }
+
+    /// An integer. A zero before its digits makes it octal in HCL 1.
+    fn integer(&self, number: &Formatted<Number>) -> Value {
+        let literal = number.span().and_then(|span| self.parsed.get(span)).unwrap_or_default();
+        let digits = literal.trim_start_matches(['-', ' ']);
+        if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
+            let octal = i64::from_str_radix(digits, 8).ok();
+            return octal.map_or(Value::Expression, |octal| {
+                Value::Integer(if literal.starts_with('-') { -octal } else { octal })
+            });
+        }
+        match number.value().as_i64() {
+            Some(number) => Value::Integer(number),
+            None => Value::Float(number.value().as_f64().unwrap_or(f64::MAX)),
+        }
     }
 
     /// Reads attributes and blocks. Blocks of one name become a list, in which Consul's decoder sees no difference.
@@ -70,16 +98,7 @@ impl Reader<'_> {
                     (hcl1::key(&block.ident), node)
                 }
             };
-            let same = entries.iter_mut().find(|entry| entry.key == key);
-            match same.map(|entry| &mut entry.value) {
-                None => entries.push(Entry { key, value }),
-                Some(Node { value: Value::List(items), .. }) => items.push(value),
-                Some(first) => {
-                    let at = first.at;
-                    let earlier = std::mem::replace(first, Node { value: Value::Null, at });
-                    first.value = Value::List(vec![earlier, value]);
-                }
-            }
+            add(&mut entries, key, value);
         }
         Node { value: Value::Table(entries), at: Position { file: self.file, line: around.max(1) } }
     }
@@ -89,10 +108,7 @@ impl Reader<'_> {
         let value = match expression {
             Expression::Null(_) => Value::Null,
             Expression::Bool(value) => Value::Bool(*value.value()),
-            Expression::Number(number) => match number.value().as_i64() {
-                Some(number) => Value::Integer(number),
-                None => Value::Float(number.value().as_f64().unwrap_or(f64::MAX)),
-            },
+            Expression::Number(number) => self.integer(number),
             Expression::String(text) => Value::Text(text.value().clone()),
             Expression::HeredocTemplate(heredoc) => literal(&heredoc.template),
             Expression::StringTemplate(template) => {
@@ -104,19 +120,34 @@ impl Reader<'_> {
                 let mut entries = Vec::with_capacity(object.len());
                 for (key, value) in object {
                     let key = match key {
-                        ObjectKey::Ident(ident) => ident.to_string(),
+                        ObjectKey::Ident(ident) => hcl1::key(ident),
                         ObjectKey::Expression(Expression::String(text)) => text.value().clone(),
-                        ObjectKey::Expression(Expression::Variable(ident)) => ident.to_string(),
+                        ObjectKey::Expression(Expression::Variable(ident)) => hcl1::key(ident),
                         ObjectKey::Expression(Expression::Number(number)) => number.value().to_string(),
                         ObjectKey::Expression(_) => continue,
                     };
-                    entries.push(Entry { key, value: self.expression(value.expr(), at.line) });
+                    let value = self.expression(value.expr(), at.line);
+                    add(&mut entries, key, value);
                 }
                 Value::Table(entries)
             }
             _ => Value::Expression,
         };
         Node { value, at }
+    }
+}
+
+/// Adds an entry. Values of one key become a list.
+fn add(entries: &mut Vec<Entry>, key: String, value: Node) {
+    let same = entries.iter_mut().find(|entry| entry.key == key);
+    match same.map(|entry| &mut entry.value) {
+        None => entries.push(Entry { key, value }),
+        Some(Node { value: Value::List(items), .. }) => items.push(value),
+        Some(first) => {
+            let at = first.at;
+            let earlier = std::mem::replace(first, Node { value: Value::Null, at });
+            first.value = Value::List(vec![earlier, value]);
+        }
     }
 }
 
@@ -169,6 +200,34 @@ mod tests {
     }
 
     #[test]
+    fn blocks_in_items_of_lists_are_read() {
+        let entries = table(
+            "services = [{ name = \"web\" port = 0x50\n check { tcp = \"a:1\" header { A = [\"x\"] } header { B = [\"y\"] } }\n \
+             checks { ttl = \"5s\" }\n checks { ttl = \"6s\" } connect { sidecar_service \"s\" { port = 1 } } }, {}]\n",
+        );
+        let Value::List(services) = &entries[0].value.value else { panic!("{entries:?}") };
+        let web = services[0].entries().unwrap();
+        let keys: Vec<_> = web.iter().map(|entry| (entry.key.as_str(), entry.value.at.line)).collect();
+        assert_eq!(keys, [("name", 1), ("port", 1), ("check", 2), ("checks", 3), ("connect", 4)]);
+        assert_eq!(web[1].value.value, Value::Integer(80));
+        let check = web[2].value.entries().unwrap();
+        assert_eq!(check[1].value.entries().unwrap().len(), 2, "{check:?}");
+        let Value::List(checks) = &web[3].value.value else { panic!("{web:?}") };
+        assert_eq!((checks.len(), checks[1].at.line), (2, 4));
+        let sidecar = web[4].value.entries().unwrap()[0].value.entries().unwrap();
+        assert_eq!(sidecar[0].key, "s");
+    }
+
+    #[test]
+    fn numbers_have_the_base_of_hcl_1() {
+        let entries = table("a = 0120\nb = 0\nc = -017\nd = 0.5\ne = 089\nf = 0x1F g = -0x2\n");
+        let values: Vec<_> = entries.into_iter().map(|entry| entry.value.value).collect();
+        let expected = [80, 0, -15].map(Value::Integer).into_iter();
+        let expected = expected.chain([Value::Float(0.5), Value::Expression, Value::Integer(31), Value::Integer(-2)]);
+        assert_eq!(values, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn labels_of_blocks_are_tables() {
         let entries = table("connect {\n  sidecar_service \"x\" {}\n}\n");
         let connect = entries[0].value.entries().unwrap();
@@ -191,6 +250,10 @@ mod tests {
             ("\n\"encrypt\" = \"secret\n", 2),
             ("service {\n", 1),
             ("a = 1\na = 2\n", 2),
+            // The first lines are HCL 1.
+            ("services { name = \"a\" port = 1 }\nb {\n  c = [1\n", 3),
+            ("\"ports\" { dns = 1 http = 2 } d = secret ] secret\n", 1),
+            ("a { b = 1 c = 2 }\n\nd = 3\nencrypt = = secret\n", 4),
         ];
         for (text, line) in cases {
             let error = parse(text, 0).unwrap_err();

@@ -35,8 +35,8 @@ use crate::diagnostic::Diagnostic;
 
 pub use self::{
     catalog::{AgentResponses, CatalogNode, Unreadable},
-    convert::convert,
-    output::{Conversion, Options, OutputFile},
+    convert::{SERVICES_DIR, convert},
+    output::{Conversion, Options, OutputFile, Privacy, is_imported},
 };
 
 /// Largest file of Consul in octets, the same as of muster's own files.
@@ -49,6 +49,8 @@ pub struct Source {
     pub name: String,
     /// Name of the service file for its services, without an extension.
     pub stem: String,
+    /// True if every user of the host may read it. The files that are written from it are private otherwise.
+    pub is_public: bool,
     /// Its content. The positions have the number of the source among those read together.
     pub root: Node,
 }
@@ -65,10 +67,11 @@ pub enum Syntax {
 impl Syntax {
     /// The syntax of a file by its name, as Consul decides it; `None`: Consul ignores the file in a folder.
     pub fn of_name(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
-            "json" => Some(Self::Json),
-            "hcl" => Some(Self::Hcl),
-            _ => None,
+        let name = path.file_name()?.as_encoded_bytes();
+        match () {
+            () if name.ends_with(b".json") => Some(Self::Json),
+            () if name.ends_with(b".hcl") => Some(Self::Hcl),
+            () => None,
         }
     }
 

@@ -45,6 +45,17 @@ impl Finding {
             key: node.to_owned(),
         }
     }
+
+    /// A response that lacks what the token may not read.
+    pub fn hidden(address: &str, access: &str) -> Self {
+        Self {
+            kind: FindingKind::NotConverted,
+            reason: format!("Consul hid a part of the response: set a token with {access}"),
+            file: address.to_owned(),
+            line: 0,
+            key: "(response)".to_owned(),
+        }
+    }
 }
 
 /// Findings of one conversion.

@@ -249,11 +249,16 @@ impl<'a> Section<'a> {
 pub(super) fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null | Value::Bool(false) | Value::Integer(0) => true,
-        Value::Text(text) => text.is_empty(),
+        Value::Text(text) => text.is_empty() || is_zero_duration(text),
         Value::List(items) => items.is_empty(),
         Value::Table(entries) => entries.is_empty(),
         Value::Bool(true) | Value::Integer(_) | Value::Float(_) | Value::Expression => false,
     }
+}
+
+/// Reports whether a text is a duration of zero, such as `0s`, which is unset in Consul.
+fn is_zero_duration(text: &str) -> bool {
+    text.starts_with('0') && text.len() > 1 && go_duration(text).is_some_and(|duration| duration.is_zero())
 }
 
 impl Context<'_> {

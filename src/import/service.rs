@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use super::{
     check,
     facts::{Facts, PER_HOST},
-    section::{Context, Place, Section},
+    section::{Context, Field, Place, Section},
     template::{TEMPLATE, is_template},
     tree::Value,
     yaml_text::Yaml,
 };
 use crate::model::{
     name::{Label, MAX_LABEL},
+    nearest::{MIN_HEALTHY_META, NEAREST_META},
     registered_name::RegisteredName,
 };
 
@@ -78,11 +79,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     }
     yaml.set("tags", Yaml::list(tags.into_iter().map(|(tag, place)| Yaml::text(tag).from(&place)).collect()));
     if let Some(field) = section.take("meta") {
-        let mut meta = Yaml::table();
-        for (key, (text, place)) in context.text_table(&field) {
-            meta.set(key, Yaml::text(&text).from(&place));
-        }
-        yaml.set("meta", meta);
+        set_meta(&field, context, &mut yaml);
     }
     set_weight(&section, &mut yaml);
     if let Some(seconds) = facts.ttl(name) {
@@ -157,6 +154,21 @@ pub(super) fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<Instanc
         Some(_) => {}
     }
     Some(InstanceId { text, comment: notes.join("; "), has_node })
+}
+
+/// Sets the metadata. A key that states a policy over the API is a key of its own in a file.
+fn set_meta(field: &Field<'_>, context: &Context<'_>, yaml: &mut Yaml) {
+    let mut meta = Yaml::table();
+    for (key, (text, place)) in context.text_table(field) {
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        let value = if is_number && key == MIN_HEALTHY_META { Yaml::plain(&text) } else { Yaml::text(&text) };
+        match key {
+            NEAREST_META => yaml.set("nearest", value.from(&place)),
+            MIN_HEALTHY_META => yaml.set("min_healthy", value.from(&place)),
+            _ => meta.set(key, Yaml::text(&text).from(&place)),
+        }
+    }
+    yaml.set("meta", meta);
 }
 
 fn set_address(section: &Section<'_>, yaml: &mut Yaml) {

@@ -13,15 +13,12 @@ use std::{
 use serde_json::Value as Json;
 
 use super::{
-    Args, Exit, ImportError,
+    Args, Exit, ImportError, NO_SERVICES,
     dns_query::{self, Target},
-    fetch::get,
+    fetch::Consul,
 };
 use crate::{
-    cli::{
-        address::Address,
-        client::{Client, segment},
-    },
+    cli::{address::Address, client::segment, table::printable},
     model::{name::Name, registered_name::RegisteredName},
 };
 
@@ -105,7 +102,7 @@ impl Comparison {
 
 /// The catalog of Consul, and both DNS servers.
 struct Comparer<'a> {
-    client: &'a Client,
+    consul: &'a Consul,
     dns: SocketAddr,
     muster_dns: SocketAddr,
 }
@@ -133,7 +130,7 @@ impl Comparer<'_> {
             Subject::Service if !question.is_base => return Ok(None),
             Subject::Service => {
                 let path = format!("/v1/health/service/{}?passing", segment(&question.of));
-                get(self.client, &path)?.as_array().map_or(0, Vec::len)
+                self.consul.get(&path)?.as_array().map_or(0, Vec::len)
             }
         };
         let instances = if passing == 1 { "instance" } else { "instances" };
@@ -143,9 +140,9 @@ impl Comparer<'_> {
 
 /// Compares all names of services and nodes in the catalog.
 pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
-    let client = args.consul.client(address)?;
-    let questions = questions(&client, args.domain.as_deref())?;
-    let comparer = Comparer { client: &client, dns: args.dns, muster_dns: args.muster_dns };
+    let consul = Consul::new(&args.consul, address)?;
+    let questions = questions(&consul, args.domain.as_deref())?;
+    let comparer = Comparer { consul: &consul, dns: args.dns, muster_dns: args.muster_dns };
     let mut comparisons = questions.into_iter().map(|name| comparer.compare(name)).collect::<Result<Vec<_>, _>>()?;
     if !comparisons.iter().all(Comparison::is_equal) {
         sleep(SETTLE);
@@ -158,14 +155,22 @@ pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
     } else {
         show::table(&comparisons);
     }
-    let equal = comparisons.iter().all(Comparison::is_equal);
-    Ok(if equal { Exit::Done } else { Exit::Problems })
+    let hidden = consul.hidden();
+    for finding in &hidden {
+        eprintln!("muster: {}: {}", printable(&finding.file), finding.reason);
+    }
+    let has_services = comparisons.iter().any(|comparison| comparison.question.subject == Subject::Service);
+    if !has_services {
+        eprintln!("muster: {NO_SERVICES}");
+    }
+    let is_equal = has_services && comparisons.iter().all(Comparison::is_equal);
+    Ok(if is_equal && hidden.is_empty() { Exit::Done } else { Exit::Problems })
 }
 
 /// The names of all services and nodes: with and without the datacenter, and those of tags.
-fn questions(client: &Client, domain: Option<&str>) -> Result<Vec<Question>, ImportError> {
+fn questions(consul: &Consul, domain: Option<&str>) -> Result<Vec<Question>, ImportError> {
     let expected = |path: &str, what: &str| ImportError::Request(format!("{path}: expected {what}"));
-    let agent = get(client, "/v1/agent/self")?;
+    let agent = consul.get("/v1/agent/self")?;
     let text = |table: &str, key: &str| agent.get(table).and_then(|config| config.get(key)).and_then(Json::as_str);
     let domain = domain.or(text("DebugConfig", "DNSDomain")).unwrap_or(CONSUL_DOMAIN).trim_matches('.');
     let datacenter = text("Config", "Datacenter").filter(|text| !text.is_empty());
@@ -173,7 +178,7 @@ fn questions(client: &Client, domain: Option<&str>) -> Result<Vec<Question>, Imp
     zones.extend(datacenter.map(|datacenter| format!("{datacenter}.{domain}")));
 
     let path = "/v1/catalog/services";
-    let services = get(client, path)?;
+    let services = consul.get(path)?;
     let services = services.as_object().ok_or_else(|| expected(path, "an object"))?;
     let mut questions = Vec::new();
     for (service, tags) in services.iter().filter(|(name, _)| *name != CONSUL_SERVICE) {
@@ -189,7 +194,7 @@ fn questions(client: &Client, domain: Option<&str>) -> Result<Vec<Question>, Imp
         }
     }
     let path = "/v1/catalog/nodes";
-    let nodes = get(client, path)?;
+    let nodes = consul.get(path)?;
     for node in nodes.as_array().ok_or_else(|| expected(path, "a list"))? {
         let Some(node) = node.get("Node").and_then(Json::as_str) else { continue };
         for zone in &zones {

@@ -8,21 +8,34 @@ mod write;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
+use hyper::StatusCode;
+
 use self::{fetch::ConsulArgs, write::Written};
-use super::{Exit, address::Address, client::ClientError, host_defaults::environment, table::print};
+use super::{
+    Exit,
+    address::{Address, AddressError, is_url, without_user},
+    client::ClientError,
+    host_defaults::environment,
+    table::print,
+};
 use crate::{
     import::{
-        Conversion, Options, convert,
+        Conversion, Options, Privacy, convert,
         report::{self, FindingKind},
     },
-    printable::escaped_json,
+    printable::{self, escaped_json},
 };
 
+/// Maximum length of the reason in a response, in characters: a proxy may answer with a page.
+const MAX_REASON: usize = 200;
+/// Note on an agent or a catalog without services.
+const NO_SERVICES: &str = "Consul listed no services. It hides those that a token may not read (service:read).";
 /// Exit codes, below the help of the command.
 const EXIT_STATUS: &str = "\
 Exit status:
   0  Everything was converted; --check: both systems answer alike
-  1  Something was not converted: the report lists it, the files are complete otherwise; --check: answers differ
+  1  Something was not converted: the report lists it, the files are complete otherwise; files of an earlier import are left;
+     --check: answers differ, or nothing was compared
   2  Usage error, unreadable input, or output that exists";
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +47,7 @@ pub(super) struct Args {
     /// Files and folders with *.json and *.hcl, or the URL of an agent: http://HOST:PORT, https://HOST:PORT or unix:///PATH
     #[arg(value_name = "PATH|URL", required = true)]
     from: Vec<String>,
-    /// Write the files to this folder instead of printing them
+    /// Write the files to this folder instead of printing them with all values of checks
     #[arg(long, value_name = "DIR", conflicts_with = "check")]
     output: Option<PathBuf>,
     /// Overwrite files that exist
@@ -81,6 +94,17 @@ pub(super) enum ImportError {
     /// A request to the agent failed.
     #[error("{0}")]
     Request(String),
+    /// An argument is no valid URL.
+    #[error("{}: {error}", without_user(url))]
+    Url {
+        /// The argument.
+        url: String,
+        /// Its error.
+        error: AddressError,
+    },
+    /// The URL of an agent among other arguments.
+    #[error("a URL is the only argument: import one agent, or files")]
+    SeveralUrls,
     /// An option needs the URL of an agent.
     #[error("--{0} needs one URL of an agent, such as http://127.0.0.1:8500")]
     NeedsUrl(&'static str),
@@ -103,14 +127,19 @@ pub(super) enum ImportError {
 impl ImportError {
     /// The error of a request, without the advice for requests to muster.
     fn of_request(error: &ClientError) -> Self {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let hint = if first.contains("ermission denied") || first.contains("ACL") || first.contains("403") {
-            "\nSet a token that may read nodes, services and the agent, with --token-file or CONSUL_HTTP_TOKEN."
+        Self::Request(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
+
+    /// The error of a response with another status than success.
+    fn of_status(url: &str, status: StatusCode, body: &str, access: &str) -> Self {
+        let reason: String = body.lines().next().unwrap_or_default().trim().chars().take(MAX_REASON).collect();
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let hint = if matches!(status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
+            format!("\nSet a token with {access}, with --token-file or CONSUL_HTTP_TOKEN.")
         } else {
-            ""
+            String::new()
         };
-        Self::Request(format!("{first}{hint}"))
+        Self::Request(format!("{url} answered {status}{reason}{hint}"))
     }
 }
 
@@ -128,8 +157,15 @@ pub(super) fn run(args: &Args) -> Exit {
     }
 }
 
+/// Files in the output folder.
+struct InFolder {
+    files: Vec<Written>,
+    /// Service files of an earlier import that this one did not write.
+    left: Vec<PathBuf>,
+}
+
 fn import(args: &Args) -> Result<Exit, ImportError> {
-    let url = url(&args.from);
+    let url = url(&args.from)?;
     if args.check {
         return compare::run(args, url.as_ref().ok_or(ImportError::NeedsUrl("check"))?);
     }
@@ -140,63 +176,81 @@ fn import(args: &Args) -> Result<Exit, ImportError> {
     };
     let conversion = match url {
         Some(address) if args.catalog => fetch::catalog(&args.consul, &address, &options)?,
-        Some(address) => convert(&fetch::agent(&args.consul, &address)?, &options),
+        Some(address) => fetch::agent(&args.consul, &address, &options)?,
         None if args.catalog => return Err(ImportError::NeedsUrl("catalog")),
         None => convert(&read::sources(&args.from)?, &options),
     };
     let written = match &args.output {
-        Some(folder) => Some(write::write(folder, &conversion.files, args.force)?),
+        Some(folder) => {
+            let files = write::write(folder, &conversion.files, args.force)?;
+            Some(InFolder { left: write::left(folder, &files), files })
+        }
         None => None,
     };
-    show(args, &conversion, written.as_deref());
-    let lost = conversion.findings.iter().any(|finding| finding.kind == FindingKind::NotConverted);
-    Ok(if lost { Exit::Problems } else { Exit::Done })
+    let is_complete = !conversion.findings.iter().any(|finding| finding.kind == FindingKind::NotConverted)
+        && written.as_ref().is_none_or(|written| written.left.is_empty());
+    show(args, &conversion, written.as_ref());
+    Ok(if is_complete { Exit::Done } else { Exit::Problems })
 }
 
-/// The address of an agent, if it is the only argument and a URL.
-fn url(from: &[String]) -> Option<Address> {
-    let [only] = from else { return None };
-    let is_url = ["http://", "https://", "unix://"].iter().any(|scheme| only.starts_with(scheme));
-    Address::from_str(only).ok().filter(|_| is_url)
+/// The address of an agent, if the argument is a URL. A URL is never taken for a path, which an error would show.
+fn url(from: &[String]) -> Result<Option<Address>, ImportError> {
+    let Some(url) = from.iter().find(|text| is_url(text)) else { return Ok(None) };
+    if from.len() > 1 {
+        return Err(ImportError::SeveralUrls);
+    }
+    Address::from_str(url).map(Some).map_err(|error| ImportError::Url { url: url.clone(), error })
 }
 
 /// Prints files that were not written, and the report.
-fn show(args: &Args, conversion: &Conversion, written: Option<&[Written]>) {
+fn show(args: &Args, conversion: &Conversion, written: Option<&InFolder>) {
     if args.json {
         let files: Vec<_> = conversion
             .files
             .iter()
             .map(|file| {
-                let text = (!file.is_secret && written.is_none()).then_some(&file.text);
-                serde_json::json!({"Path": file.path, "Secret": file.is_secret, "Text": text})
+                let is_secret = file.privacy == Privacy::Secret;
+                let text = (!is_secret && written.is_none()).then_some(&file.text);
+                serde_json::json!({"Path": file.path, "Secret": is_secret, "Text": text})
             })
             .collect();
+        let left = written.map(|written| &*written.left).unwrap_or_default();
         let value = serde_json::json!({
-            "Files": files, "Services": conversion.services, "Findings": conversion.findings,
+            "Files": files, "Services": conversion.services, "Findings": conversion.findings, "Left": left,
         });
         return print(&escaped_json(&format!("{value:#}\n")));
     }
     let mut text = String::new();
     match written {
-        Some(files) => {
+        Some(InFolder { files, left }) => {
             for file in files {
                 let private = if file.is_private {
                     ", readable by this user only: the agent's group needs it, too (chgrp muster, chmod 640)"
                 } else {
                     ""
                 };
-                text.push_str(&format!("wrote {}{private}\n", crate::printable::path(&file.path)));
+                text.push_str(&format!("wrote {}{private}\n", printable::path(&file.path)));
+            }
+            for path in left {
+                let path = printable::path(path);
+                text.push_str(&format!(
+                    "left {path}, which an earlier import wrote: remove it if Consul has it no more\n"
+                ));
             }
         }
         None => {
             for file in &conversion.files {
-                let content = if file.is_secret { "# a secret, which is not shown\n" } else { &file.text };
+                let content =
+                    if file.privacy == Privacy::Secret { "# a secret, which is not shown\n" } else { &file.text };
                 text.push_str(&format!("==> {} <==\n{content}\n", file.path));
             }
         }
     }
     let plural = if conversion.services == 1 { "" } else { "s" };
     text.push_str(&format!("{} service{plural} converted\n", conversion.services));
+    if conversion.services == 0 && args.from.iter().any(|from| is_url(from)) {
+        text.push_str(&format!("{NO_SERVICES}\n"));
+    }
     text.push_str(&report::to_text(&conversion.findings));
     print(&text);
 }

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use super::is_reported_template;
 use crate::{
     import::{
-        output::OutputFile,
+        output::{OutputFile, Privacy},
         section::{Place, Section},
         yaml_text::Yaml,
     },
@@ -122,7 +122,7 @@ fn key_file(section: &Section<'_>, text: &str, place: &Place) -> Option<OutputFi
     };
     let key = if octets.len() == KEY_LEN { octets } else { digest(&SHA256, &octets).as_ref().to_vec() };
     let ring = Keyring::parse(&BASE64.encode(&key)).ok()?;
-    Some(OutputFile { path: KEY_FILE.to_owned(), text: ring.to_text(), is_secret: true })
+    Some(OutputFile { path: KEY_FILE.to_owned(), text: ring.to_text(), privacy: Privacy::Secret })
 }
 
 fn report(section: &Section<'_>, ports: Option<&Section<'_>>) {

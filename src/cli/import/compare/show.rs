@@ -10,13 +10,23 @@ use crate::{
     printable::escaped_json,
 };
 
+/// Number of values in a cell of the table: three addresses of IPv6 fit a line. `--json` lists all.
+const SHOWN: usize = 3;
+
 /// Values of one set that another one lacks.
 fn lacking<T: Ord + Clone>(from: &BTreeSet<T>, other: &BTreeSet<T>) -> Vec<T> {
     from.difference(other).cloned().collect()
 }
 
+/// The first values, and the number of the others.
 fn join<T: Display>(values: impl IntoIterator<Item = T>) -> String {
-    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(" ")
+    let mut values = values.into_iter();
+    let mut shown: Vec<String> = values.by_ref().take(SHOWN).map(|value| value.to_string()).collect();
+    match values.count() {
+        0 => {}
+        left => shown.push(format!("and {left} more")),
+    }
+    shown.join(" ")
 }
 
 fn endpoints(targets: impl IntoIterator<Item = Target>) -> Vec<SocketAddr> {
@@ -99,4 +109,18 @@ pub(super) fn json(comparisons: &[Comparison]) {
         })
         .collect();
     print(&escaped_json(&format!("{:#}\n", Json::Array(values))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_the_table_are_bounded() {
+        for (count, expected) in
+            [(0, ""), (2, "0 1"), (3, "0 1 2"), (4, "0 1 2 and 1 more"), (300, "0 1 2 and 297 more")]
+        {
+            assert_eq!(join(0..count), expected);
+        }
+    }
 }
