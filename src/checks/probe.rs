@@ -93,7 +93,7 @@ impl Prober {
             }
             Probe::Exec { argv } if self.allow_exec && check.origin.may_run_commands() => {
                 let process = self.processes.permit().await;
-                Box::pin(exec::probe(argv, runner::output_limit(&check), process, patience))
+                Box::pin(exec::probe(argv, runner::output_limit(check), process, patience))
             }
             Probe::Exec { .. } => {
                 return Err(ProbeError::critical("exec checks are not allowed here (checks.allow_exec)"));
