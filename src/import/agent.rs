@@ -70,7 +70,7 @@ const NEEDED_BY_SERVICES: &[(&str, &str)] = &[
 ];
 
 /// Reports the settings that a configuration for the service files needs, for an output without one.
-pub(super) fn report_left_out(section: Section<'_>, has_commands: bool) {
+pub(super) fn report_left_out(section: &Section<'_>, has_commands: bool) {
     let has_settings = section.has_settings();
     section.lose(NEEDED_BY_SERVICES);
     if let Some(settings) = section.section("dns_config")

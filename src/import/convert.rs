@@ -80,7 +80,10 @@ pub fn convert(sources: &[Source], options: &Options) -> Conversion {
             section
                 .abandon("--services-only leaves out checks of the node: write them in `checks.node` of muster.yaml");
         }
-        agent::report_left_out(Section::of_entries(&context, root, configuration.iter().collect()), out.has_commands());
+        agent::report_left_out(
+            &Section::of_entries(&context, root, configuration.iter().collect()),
+            out.has_commands(),
+        );
     } else {
         let node_checks: Vec<Yaml> =
             of_node.into_iter().filter_map(|section| check::convert(section, &facts, None)).collect();

@@ -189,7 +189,7 @@ mod tests {
         for (file, before, after) in [(0, 0o600, 0o600), (1, 0o664, 0o664), (2, 0o640, 0o640), (2, 0o644, 0o640)] {
             fs::set_permissions(&written[file].path, Permissions::from_mode(before)).unwrap();
             let again = write(folder.path(), &files("b"), true).unwrap();
-            assert_eq!(mode(&again[file].path), after, "{:o}", before);
+            assert_eq!(mode(&again[file].path), after, "{before:o}");
             assert!(!again[file].is_private);
         }
     }
