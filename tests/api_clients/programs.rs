@@ -234,7 +234,7 @@ fn consul_template() {
     let passing = format!("health/service/web?{OPTIONS}&passing=1");
     let (entries, _): (Vec<ServiceEntry>, u64) = get(&agent, &passing);
     let (service, checks) = (&entries[0].service, &entries[0].checks);
-    assert_eq!((service.weights.passing, service.weights.warning), (10, 1));
+    assert_eq!((service.weights.passing, service.weights.warning), (1, 1));
     assert_eq!(service.tagged_addresses["lan_ipv4"].port, 8080);
     assert!(checks.len() >= 2 && checks.iter().all(|check| check.node == "host-a"), "{checks:?}");
     let entries: Vec<ServiceEntry> = when_changed(&agent, &passing, || put(&agent, "agent/check/fail/service:a", ""));
