@@ -201,7 +201,7 @@ fn external_node_with_a_host_name_is_answered() {
     assert_eq!(agent.answers("hashicorp.node.service.local.", A), addresses, "answered with the registration");
     assert_eq!(agent.answers("hashicorp.node.service.local.", AAAA), ["AAAA fd00::2"]);
     assert_eq!(agent.answers("learn.service.local.", A), addresses);
-    assert_eq!(agent.answers("learn.service.local.", SRV), [format!("SRV 1 10 80 {name}")]);
+    assert_eq!(agent.answers("learn.service.local.", SRV), [format!("SRV 1 1 80 {name}")]);
     assert_eq!(agent.answers(name, A), addresses);
     assert_eq!(agent.answers("1.0.2.10.in-addr.arpa.", PTR), [format!("PTR {name}")]);
     // The API has the address as registered.

@@ -268,7 +268,8 @@ fn section_keys<'m>(manual: &'m str, section: &str) -> Vec<&'m str> {
 fn keys_of(yaml: &str) -> Vec<String> {
     let lines = yaml.lines().map(|line| line.split_once(" #").map_or(line, |(content, _)| content));
     // Users choose the keys of these tables.
-    let is_free = |line: &str| ["meta", "ports", "headers", "routes"].iter().any(|key| line.starts_with(key));
+    let is_free =
+        |line: &str| ["meta", "ports", "headers", "routes", "tagged_addresses"].iter().any(|key| line.starts_with(key));
     let candidates = lines.flat_map(|line| {
         let line = line.trim_start_matches([' ', '-']);
         let parts = if is_free(line) { 1 } else { usize::MAX };

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -287,9 +287,20 @@ impl Agent {
     }
 }
 
+/// Starts a program. A program that a test has just copied is busy while another thread's child, forked during the copy, has not
+/// executed its own program yet.
+fn started(command: &mut Command) -> Child {
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            spawned => return spawned.unwrap(),
+        }
+    }
+}
+
 /// Starts an agent whose log a thread appends to `log`.
 fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> (Child, thread::JoinHandle<()>) {
-    let mut child = command.spawn().unwrap();
+    let mut child = started(command);
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let kept = log.clone();
     let reader = thread::spawn(move || {

@@ -144,7 +144,7 @@ mod tests {
             ),
             (
                 "{domain: SD.example, alias_domains: [a.example, b.example], resolver: {routes: {corp.example: 192.0.2.1, \
-                 a.example: 192.0.2.1}}}",
+                 example.org: 192.0.2.1}}}",
                 true,
                 &["sd.example", "a.example", "b.example", "example.org", "corp.example", "5.0.10.in-addr.arpa"],
             ),
