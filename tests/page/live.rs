@@ -66,7 +66,9 @@ fn lists_and_explanations_follow_changes_without_a_reload() {
     browser.wait(&format!("{row}?.innerText.includes('external, through host-a')"));
     browser.wait(&format!("{row}.innerText.includes('critical') && {row}.innerText.includes('10.9.0.1')"));
     browser.run(&format!("{row}.querySelector('a.row').click()"), &json!([]));
-    browser.wait("document.querySelector('.notes')?.innerText.includes('Check ping of the node is critical: lost')");
+    for text in ["critical", "ping", "lost"] {
+        browser.wait(&format!("document.querySelector('.node-checks')?.innerText.includes('{text}')"));
+    }
     browser.open(&url(&agent, "#/nodes/host-a"));
     browser.wait("document.querySelectorAll('tbody').length === 4");
     browser.open(&url(&agent, "#/agent"));

@@ -131,7 +131,7 @@ if not OLD:
     equal(c.agent.service.deregister("by-grpc"), True)
 command = consul.Check.script(["/bin/true"], "10s")
 rejects("not accepted over HTTP", c.agent.service.register, "x", check=command)
-rejects("runs no shell", c.agent.service.register, "x", check=consul.Check.docker("id", "sh", "true", "10s"))
+rejects("runs no checks in Docker containers", c.agent.service.register, "x", check=consul.Check.docker("id", "sh", "true", "10s"))
 # A check of the node.
 assert c.agent.check.register("of the node", check=ttl)
 assert c.agent.check.ttl_pass("of the node")
