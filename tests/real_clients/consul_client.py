@@ -212,7 +212,7 @@ for part, call, arguments in [
     ("no ACLs", c.acl.list if OLD else c.acl.token.list, []),
     ("no prepared queries", c.query.list, []),
     ("no transactions", c.txn.put, [[]]),
-    ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
+    ("the node needs no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
     ("To remove a node, make it leave", c.catalog.deregister, ["host-a"]),
 ]:
     rejects(part, call, *arguments)
