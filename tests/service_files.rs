@@ -741,8 +741,7 @@ fn instance_must_fit_in_gossip() {
         ),
     ];
     for (text, expected) in cases {
-        let errors: Vec<_> =
-            read(text.as_bytes()).unwrap_err().into_iter().filter(|problem| problem.is_error()).collect();
+        let errors: Vec<_> = read(text.as_bytes()).unwrap_err().into_iter().filter(Diagnostic::is_error).collect();
         assert_eq!(shown(&errors), expected);
     }
     assert_eq!(definitions(&file(&format!("tags: [{}]", tags(31)))).len(), 1);
