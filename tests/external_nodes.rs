@@ -191,6 +191,26 @@ fn reported_status_decides_about_answers() {
 }
 
 #[test]
+fn holds_of_an_external_instance_count_while_its_agent_is_in_maintenance() {
+    let agent = Agent::start();
+    register(&agent, &db1());
+    let is_answered = || !agent.answers("pg.service.local.", SRV).is_empty();
+    // Maintenance of the agent's host does not concern the external node, and nothing waits for it.
+    let started = std::time::Instant::now();
+    assert_eq!(ask(agent.http(), "PUT", "/v1/agent/maintenance?enable=true", "").status, 200);
+    assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+    assert!(is_answered());
+    assert_eq!(muster(&agent, &["drain", "pg-db1", "--no-wait"]).0, Some(0));
+    assert!(!is_answered());
+    let (_, text) = muster(&agent, &["resume", "host-a"]);
+    assert_eq!(text, "pg/pg-db1: still drained by itself: muster resume pg-db1\n");
+    assert!(!is_answered());
+    let (_, text) = muster(&agent, &["resume", "pg-db1"]);
+    assert!(text.starts_with("pg/pg-db1: resumed;"), "{text}");
+    assert!(is_answered());
+}
+
+#[test]
 fn report_of_output_alone_wakes_no_blocking_query() {
     let agent = Agent::start();
     let report = |status: &str, output: &str| {

@@ -11,7 +11,7 @@ use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive
 
 use self::{
     external::External,
-    node_versions::{ByNode, is_described_alike},
+    node_versions::{ByNode, Described},
     view_diff::{Change, Known, ViewDiff},
 };
 pub use self::{
@@ -268,16 +268,16 @@ impl Catalog {
             self.update_service(name, changed);
         }
         let mut external: BTreeSet<RegisteredName> = BTreeSet::new();
+        let described = Described::all(&claims, &self.external, &before);
         for (name, owner) in claims {
             reports.extend(self.show_again(&name).into_iter().filter(|service| !services.contains(service)));
-            let first = |external: &External| external.claims(&name).first().map(|claim| claim.node.clone());
-            let was = first(&self.external);
-            let differs = self.external.update(&name, &owner, &self.view);
-            let is_alike = was.zip(first(&self.external)).is_some_and(|(was, is)| is_described_alike(&was, &is));
-            self.raise_node_version(&name, is_alike);
-            if differs {
+            if self.external.update(&name, &owner, &before, &self.view) {
                 external.insert(name);
             }
+        }
+        for (name, was) in described {
+            let is = Described::of(&name, &self.external, &self.view);
+            self.raise_node_version(&name, was.zip(is).is_some_and(|(was, is)| was.is_alike(&is)));
         }
         for name in nodes.union(&checks) {
             let both = before.get(name).zip(self.view.get(name));

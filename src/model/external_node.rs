@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     announcement::{CheckReport, MAX_CHECK_TEXT},
     bounds::{self, BoundsError},
-    followed_host::FollowedHost,
+    followed_host::{FollowedHost, HostName},
     list::List,
     registered_name::RegisteredName,
     service::MAX_CHECKS,
@@ -98,6 +98,11 @@ impl ExternalNode {
         self.letter_case.as_deref().unwrap_or_else(|| self.name.as_str())
     }
 
+    /// Returns the host name that was registered as the address, if it was one.
+    pub fn host_name(&self) -> Option<&HostName> {
+        self.host.as_ref().map(|host| &host.name)
+    }
+
     /// Checks the node against all bounds.
     ///
     /// # Errors
@@ -130,10 +135,10 @@ impl ExternalNode {
 
     /// Reports whether the node is the registered one: the addresses of a host name may differ.
     pub fn is_as_registered(&self, registered: &Self) -> bool {
-        let Some(name) = self.host.as_ref().map(|host| &host.name) else { return self == registered };
+        let Some(name) = self.host_name() else { return self == registered };
         let unresolved =
             Self { addresses: registered.addresses.clone(), host: registered.host.clone(), ..self.clone() };
-        registered.host.as_ref().is_some_and(|host| host.name == *name) && unresolved == *registered
+        registered.host_name() == Some(name) && unresolved == *registered
     }
 
     /// Reports whether answers about the nodes are the same: all but checks.
@@ -145,7 +150,7 @@ impl ExternalNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{followed_host::HostName, health::Status, registered_name::name};
+    use crate::model::{health::Status, registered_name::name};
 
     fn node() -> ExternalNode {
         ExternalNode::new(name("db1"), vec!["10.9.0.1".parse().unwrap()])

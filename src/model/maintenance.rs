@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use super::{announcement::HoldReason, health::Status, service::InstanceKey};
+use super::{
+    announcement::HoldReason,
+    health::Status,
+    service::{Instance, InstanceKey},
+};
 
 /// Scope of a hold or of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,24 +37,45 @@ pub struct Hold {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maintenance(pub BTreeMap<(Scope, HoldReason), Hold>);
 
-impl Maintenance {
-    /// Returns a hold on the instance with its scope; a hold on the node goes first.
-    pub fn of(&self, key: &InstanceKey) -> Option<(&Scope, HoldReason, &Hold)> {
-        let instance = Scope::Instance(key.clone());
-        let find = |scope: &Scope| self.0.iter().find(|((held, _), _)| held == scope);
-        if self.0.is_empty() {
-            return None;
-        }
-        find(&Scope::Node).or_else(|| find(&instance)).map(|((scope, reason), hold)| (scope, *reason, hold))
+/// Host of an instance, as the holds of its agent's node see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKind {
+    /// The node of the agent.
+    Own,
+    /// An external node that the agent owns.
+    External,
+}
+
+impl HostKind {
+    /// Returns the kind of the host of an instance.
+    pub fn of(instance: &Instance) -> Self {
+        if instance.external.is_some() { Self::External } else { Self::Own }
     }
 
-    /// Returns the start of the earliest hold on the instance, in seconds since 1970.
-    pub fn since(&self, key: &InstanceKey) -> Option<u64> {
-        let holds = |scope: &Scope| match scope {
-            Scope::Node => true,
+    /// Reports whether a hold on the agent's node withholds the instances of the host. Maintenance of the node does not concern
+    /// other hosts; a drain does, since their instances go with the agent.
+    pub fn is_held_with_node(self, reason: HoldReason) -> bool {
+        self == Self::Own || reason == HoldReason::Draining
+    }
+}
+
+impl Maintenance {
+    /// Returns a hold on an instance of the host, with its scope; a hold on the node goes first.
+    pub fn of(&self, key: &InstanceKey, host: HostKind) -> Option<(&Scope, HoldReason, &Hold)> {
+        self.on(key, host).next().map(|((scope, reason), hold)| (scope, *reason, hold))
+    }
+
+    /// Returns the start of the earliest hold on an instance of the host, in seconds since 1970.
+    pub fn since(&self, key: &InstanceKey, host: HostKind) -> Option<u64> {
+        self.on(key, host).map(|(_, hold)| hold.since).min()
+    }
+
+    /// Iterates over the holds on an instance of the host, those on the node first.
+    fn on(&self, key: &InstanceKey, host: HostKind) -> impl Iterator<Item = (&(Scope, HoldReason), &Hold)> {
+        self.0.iter().filter(move |((scope, reason), _)| match scope {
+            Scope::Node => host.is_held_with_node(*reason),
             Scope::Instance(held) => held == key,
-        };
-        self.0.iter().filter(|((scope, _), _)| holds(scope)).map(|(_, hold)| hold.since).min()
+        })
     }
 
     /// Returns a copy in which the whole node is drained for this reason, from `since` on.
@@ -86,4 +111,42 @@ pub struct TtlReport {
     pub status: Status,
     /// Reported text for people.
     pub output: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::label;
+
+    #[test]
+    fn first_hold_and_earliest_start_are_of_the_holds_that_concern_the_host() {
+        use HoldReason::{Draining, Maintenance as InMaintenance, NodeMaintenance};
+        use HostKind::{External, Own};
+        let key = |id: &str| InstanceKey { service: label("pg").into(), id: label(id) };
+        let (node, this) = (|| Scope::Node, || Scope::Instance(key("pg-1")));
+        let other = || Scope::Instance(key("pg-2"));
+        // Holds with their start, the host, the first hold and the earliest start.
+        type Case = (Vec<(Scope, HoldReason, u64)>, HostKind, Option<(Scope, HoldReason)>, Option<u64>);
+        let cases: Vec<Case> = vec![
+            (vec![], Own, None, None),
+            (vec![(other(), Draining, 1)], Own, None, None),
+            (vec![(node(), NodeMaintenance, 1)], Own, Some((node(), NodeMaintenance)), Some(1)),
+            (vec![(node(), NodeMaintenance, 1)], External, None, None),
+            (vec![(node(), Draining, 1), (this(), Draining, 2)], External, Some((node(), Draining)), Some(1)),
+            (
+                vec![(node(), NodeMaintenance, 1), (this(), InMaintenance, 2), (this(), Draining, 3)],
+                External,
+                Some((this(), Draining)),
+                Some(2),
+            ),
+            (vec![(node(), NodeMaintenance, 2), (this(), Draining, 1)], Own, Some((node(), NodeMaintenance)), Some(1)),
+        ];
+        for (holds, host, first, since) in cases {
+            let case = format!("{holds:?} {host:?}");
+            let hold = |(scope, kind, since)| ((scope, kind), Hold { reason: String::new(), since, until: None });
+            let maintenance = Maintenance(holds.into_iter().map(hold).collect());
+            let found = maintenance.of(&key("pg-1"), host).map(|(scope, kind, _)| (scope.clone(), kind));
+            assert_eq!((found, maintenance.since(&key("pg-1"), host)), (first, since), "{case}");
+        }
+    }
 }

@@ -41,6 +41,11 @@ impl TtlLedger {
         self.greatest
     }
 
+    /// Returns the instance as it is served now.
+    pub fn served(&self, key: &InstanceKey) -> Option<&Announcement> {
+        self.own.get(key).map(|known| &**known)
+    }
+
     /// Applies what is served now; returns whether the greatest TTL has risen.
     pub fn update(&mut self, own: &Announcements, default_ttl: u32, now: Duration) -> bool {
         let mut ended: Vec<(InstanceKey, u32)> = Vec::new();

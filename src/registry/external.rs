@@ -21,11 +21,11 @@ use super::{
 };
 use crate::{
     model::{
-        announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
+        announcement::{Announcement, Announcements, HealthReport, InstanceState},
         external_node::{ExternalNode, ExternalNodes, MAX_EXTERNAL_INSTANCES, MAX_EXTERNAL_NODES},
         health::{Status, add_up},
         id_label::{external_label_of, label_of},
-        maintenance::{Maintenance, Scope},
+        maintenance::{HostKind, Maintenance},
         name::Label,
         registered_name::RegisteredName,
         service::{Instance, InstanceKey, MAX_CHECKS},
@@ -353,10 +353,7 @@ impl Registered {
         };
         let mut since = since.unwrap_or(service.since).max(service.since);
         let mut state = InstanceState::new(status, reason);
-        // Maintenance of the agent's node does not concern other hosts; a drain does, since they go with the agent.
-        if let Some((scope, kind, hold)) = maintenance.of(&service.instance.key)
-            && (*scope != Scope::Node || kind == HoldReason::Draining)
-        {
+        if let Some((_, kind, hold)) = maintenance.of(&service.instance.key, HostKind::External) {
             state = InstanceState::withheld(kind, &hold.reason);
             since = since.max(hold.since);
         }

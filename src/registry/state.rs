@@ -7,6 +7,7 @@ mod checks;
 mod reap;
 mod services;
 mod stored;
+mod target;
 mod unknown_id;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,7 +16,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 use self::checks::{unknown_check, with_check};
-pub use self::reap::CriticalChecks;
+pub use self::{reap::CriticalChecks, target::Target};
 use super::{
     error::RegistryError,
     external::{Announced, External},
@@ -24,7 +25,7 @@ use super::{
 use crate::model::{
     announcement::HoldReason,
     health::Status,
-    maintenance::{Hold, Maintenance, Scope},
+    maintenance::{Hold, HostKind, Maintenance, Scope},
     registered_name::RegisteredName,
     service::{Check, Definition, Definitions, Instance, InstanceKey},
     token::Scope as Permission,
@@ -94,15 +95,6 @@ pub enum Change {
         /// Kinds of hold that end; empty: all.
         kinds: Vec<HoldReason>,
     },
-}
-
-/// Target of a hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The node with all its instances.
-    Node,
-    /// The instance with this id.
-    Instance(String),
 }
 
 /// Outcome of a change.
@@ -275,33 +267,32 @@ impl State {
                 self.report(&check, files)
             }
             Change::Hold { target, kind, reason, period } => {
-                let (scope, instances) = self.find(&target, files)?;
+                let found = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
                 // A repeated hold keeps its start, from which the drain waits.
-                let known = self.maintenance.0.get(&(scope.clone(), kind));
+                let known = self.maintenance.0.get(&(found.scope.clone(), kind));
                 let since = known.map_or(now, |known| known.since);
-                self.maintenance.0.insert((scope, kind), Hold { reason, since, until });
-                Ok(changed(instances))
+                self.maintenance.0.insert((found.scope.clone(), kind), Hold { reason, since, until });
+                Ok(changed(found.held_by(&[kind])))
             }
             Change::Release { target, kinds } => {
                 let found = self.find(&target, files);
-                let (scope, instances) = found.or_else(|unknown| self.find_held(&target).ok_or(unknown))?;
-                let before = self.maintenance.0.len();
-                self.maintenance
-                    .0
-                    .retain(|(held, kind), _| *held != scope || !(kinds.is_empty() || kinds.contains(kind)));
-                let held = instances.iter().filter_map(|key| self.still_held(key)).collect();
-                Ok(Outcome { instances, held, changed: self.maintenance.0.len() != before, ..Outcome::default() })
+                let found = found.or_else(|unknown| self.find_held(&target).ok_or(unknown))?;
+                let of_scope = self.maintenance.0.keys().filter(|(scope, _)| *scope == found.scope);
+                let released: Vec<HoldReason> =
+                    of_scope.map(|(_, kind)| *kind).filter(|kind| kinds.is_empty() || kinds.contains(kind)).collect();
+                self.maintenance.0.retain(|(scope, kind), _| *scope != found.scope || !released.contains(kind));
+                let held = found.instances().filter_map(|(key, host)| self.still_held(key, host)).collect();
+                let changed = !released.is_empty();
+                Ok(Outcome { instances: found.held_by(&released), held, changed, ..Outcome::default() })
             }
         }
     }
 
-    /// Returns the hold that withholds an instance, if there is one.
-    fn still_held(&self, key: &InstanceKey) -> Option<StillHeld> {
-        let (scope, kind, _) = self.maintenance.of(key)?;
-        // Maintenance of the node does not concern its external nodes.
-        let concerns = kind != HoldReason::NodeMaintenance || !self.external.keys().any(|known| known == key);
-        concerns.then(|| StillHeld { instance: key.clone(), scope: scope.clone(), kind })
+    /// Returns the hold that withholds an instance of the host, if there is one.
+    fn still_held(&self, key: &InstanceKey, host: HostKind) -> Option<StillHeld> {
+        let (scope, kind, _) = self.maintenance.of(key, host)?;
+        Some(StillHeld { instance: key.clone(), scope: scope.clone(), kind })
     }
 
     /// Returns the registered external nodes.
@@ -345,35 +336,6 @@ impl State {
             return;
         }
         self.maintenance.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
-    }
-
-    fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
-        let all = self.definitions(files);
-        match target {
-            Target::Node => {
-                let own = all.keys().map(|key| InstanceKey::clone(key));
-                Ok((Scope::Node, own.chain(self.external.keys().cloned()).collect()))
-            }
-            Target::Instance(id) => {
-                let key = instance(&all, id).map(|definition| definition.instance.key.clone());
-                let key = key.or_else(|| self.external.find(id).cloned());
-                let key = key.ok_or_else(|| RegistryError::Unknown(self.no_instance(&all, id)))?;
-                Ok((Scope::Instance(key.clone()), vec![key]))
-            }
-        }
-    }
-
-    /// Finds the holds of an instance that is no longer defined.
-    fn find_held(&self, target: &Target) -> Option<(Scope, Vec<InstanceKey>)> {
-        let Target::Instance(id) = target else { return None };
-        let is =
-            |key: &&InstanceKey| key.id.as_str().eq_ignore_ascii_case(id) || key.to_string().eq_ignore_ascii_case(id);
-        let held = self.maintenance.0.keys().filter_map(|(scope, _)| match scope {
-            Scope::Instance(key) => Some(key),
-            Scope::Node => None,
-        });
-        let key = held.into_iter().find(is)?.clone();
-        Some((Scope::Instance(key.clone()), vec![key]))
     }
 }
 

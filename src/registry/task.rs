@@ -22,7 +22,7 @@ use crate::{
     clock::{SteadyClock, unix_seconds},
     model::{
         announcement::Announcements,
-        maintenance::{Maintenance, TtlReport},
+        maintenance::{HostKind, Maintenance, TtlReport},
         served_ttls::TtlLedger,
         service::{Check, Definitions, InstanceKey},
     },
@@ -186,7 +186,8 @@ impl Task {
 
     /// Returns the time for which caches may have answers with an instance.
     fn cache_time(&self, key: &InstanceKey) -> Duration {
-        let held_since = self.state.maintenance().since(key).map(Duration::from_secs);
+        let host = self.ttl_ledger.served(key).map_or(HostKind::Own, |known| HostKind::of(&known.instance));
+        let held_since = self.state.maintenance().since(key, host).map(Duration::from_secs);
         self.ttl_ledger.left(key, held_since, self.clock.now())
     }
 

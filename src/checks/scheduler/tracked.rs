@@ -17,7 +17,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, Progress, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
-        maintenance::{Maintenance, Scope},
+        maintenance::{HostKind, Maintenance, Scope},
         report_texts::ReportText,
         service::{AliasTarget, Check, Definition, InstanceKey, Pace},
     },
@@ -98,7 +98,8 @@ impl TrackedInstance {
         now: Duration,
     ) -> (InstanceState, Option<Duration>) {
         let definition = Arc::clone(&self.definition);
-        let held = maintenance.of(&definition.instance.key).map(|(_, reason, hold)| (reason, &*hold.reason));
+        let held =
+            maintenance.of(&definition.instance.key, HostKind::Own).map(|(_, reason, hold)| (reason, &*hold.reason));
         let held = held.or_else(|| (node.0 == Status::Critical).then_some((HoldReason::NodeCritical, &*node.1)));
         let (status, reason) = self.worst_status();
         let checked = match (status, node.0) {

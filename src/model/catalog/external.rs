@@ -87,8 +87,12 @@ impl Ord for Hosted {
 }
 
 impl External {
-    /// Takes over what an owner announces under a name; returns whether answers about the node may differ.
-    pub(super) fn update(&mut self, name: &RegisteredName, owner: &Label, view: &View) -> bool {
+    /// Takes over what an owner announces under a name; returns whether answers about the node may differ from those by the
+    /// view `was`.
+    pub(super) fn update(&mut self, name: &RegisteredName, owner: &Label, was: &View, view: &View) -> bool {
+        // The datacenter of the node is that of its owner.
+        let datacenter = |view: &View| view.get(owner).map(|view| view.node.datacenter.clone());
+        let has_moved = datacenter(was) != datacenter(view);
         let before = self.claims.get(name).cloned().unwrap_or_else(|| Arc::from([]));
         let mut claims: Vec<Claim> = before.iter().filter(|claim| claim.owner != *owner).cloned().collect();
         if let Some(view) = view.get(owner)
@@ -98,7 +102,8 @@ impl External {
         }
         claims.sort_by(|one, other| (one.freshness, &one.owner).cmp(&(other.freshness, &other.owner)));
         let owners = |claims: &[Claim]| claims.iter().map(|one| (one.owner.clone(), one.freshness)).collect::<Vec<_>>();
-        let differs = owners(&before) != owners(&claims)
+        let differs = has_moved
+            || owners(&before) != owners(&claims)
             || before.first().zip(claims.first()).is_some_and(|(was, is)| !was.node.answers_like(&is.node));
         match claims.is_empty() {
             true => drop(self.claims.remove(name)),

@@ -1,6 +1,9 @@
 //! Versions of single nodes, which Consul's API shows beside each node.
 
-use crate::model::{external_node::ExternalNode, registered_name::RegisteredName};
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{External, View};
+use crate::model::{external_node::ExternalNode, name::Label, registered_name::RegisteredName};
 
 /// Versions of the catalog at changes of one node, member or external.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +39,34 @@ impl ByNode {
     }
 }
 
-/// Reports whether two external nodes differ in their checks at most.
-pub(super) fn is_described_alike(one: &ExternalNode, other: &ExternalNode) -> bool {
-    let own = |node: &ExternalNode| (node.letter_case.clone(), node.id);
-    own(one) == own(other) && one.tagged == other.tagged && one.answers_like(other)
+/// An external node with the datacenter of its owner, which is shown as that of the node.
+pub(super) struct Described {
+    node: Arc<ExternalNode>,
+    datacenter: Option<Label>,
+}
+
+impl Described {
+    /// Returns the external nodes of these claims, each a name with an owner, as a view has them.
+    pub(super) fn all(
+        claims: &[(RegisteredName, Label)],
+        all: &External,
+        view: &View,
+    ) -> BTreeMap<RegisteredName, Option<Self>> {
+        claims.iter().map(|(name, _)| (name.clone(), Self::of(name, all, view))).collect()
+    }
+
+    /// Returns the external node of a name in a view; `None`: no owner announces it.
+    pub(super) fn of(name: &RegisteredName, all: &External, view: &View) -> Option<Self> {
+        let claim = all.claims(name).first()?;
+        let datacenter = view.get(&claim.owner).map(|owner| owner.node.datacenter.clone());
+        Some(Self { node: claim.node.clone(), datacenter })
+    }
+
+    /// Reports whether two external nodes differ in their checks and in the problem of a lookup at most. A host name is shown
+    /// as the address.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        let (one, two) = (&*self.node, &*other.node);
+        let own = |node: &ExternalNode| (node.letter_case.clone(), node.id, node.host_name().cloned());
+        self.datacenter == other.datacenter && own(one) == own(two) && one.tagged == two.tagged && one.answers_like(two)
+    }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{
     announcement::{HealthReport, InstanceState},
     external_node::ExternalNode,
+    followed_host::{FollowedHost, HostName},
     health::Status,
     name::label,
     service::{Instance, instance_ref::InstanceRef},
@@ -340,6 +341,18 @@ fn versions_of_a_node_follow_its_own_changes() {
     };
     let b = |status| node("b", &[("db", "d1", "10.0.0.2", status)]);
     let host = |address| owner("c", &[("x", address)], Freshness::Live);
+    let followed = |name: &str, problem: Option<&str>| {
+        let (label, view) = host("10.9.0.2");
+        let host = FollowedHost { name: HostName::parse(name).unwrap(), problem: problem.map(Arc::from) };
+        let node = ExternalNode { host: Some(Arc::new(host)), ..ExternalNode::clone(&external_node("x", "10.9.0.2")) };
+        let external = [(node.name.clone(), Arc::new(node))].into_iter().collect();
+        (label, Arc::new(NodeView { external, ..NodeView::clone(&view) }))
+    };
+    let owned_by = |owner: &str, datacenter: &str| {
+        let (_, view) = followed("two.example", None);
+        let node = Arc::new(Node { name: label(owner), datacenter: label(datacenter), ..Node::clone(&view.node) });
+        (label(owner), Arc::new(NodeView { node, ..NodeView::clone(&view) }))
+    };
     // View, then the versions of a and of the external node x: added, described, changed.
     let steps: Vec<(&str, View, [u64; 3], [u64; 3])> = vec![
         ("a node", View::from_iter([a("r1", true)]), [1, 1, 1], [1, 1, 1]),
@@ -357,6 +370,19 @@ fn versions_of_a_node_follow_its_own_changes() {
         // Versions of a node that left are not kept.
         ("it left", View::from_iter([host("10.9.0.2")]), [8, 8, 8], [2, 7, 7]),
         ("it is back", View::from_iter([a("r2", true), host("10.9.0.2")]), [9, 9, 9], [2, 7, 7]),
+        // The address is shown as registered.
+        ("a host name", View::from_iter([a("r2", true), followed("one.example", None)]), [9, 9, 9], [2, 10, 10]),
+        ("another one", View::from_iter([a("r2", true), followed("two.example", None)]), [9, 9, 9], [2, 11, 11]),
+        (
+            "a failed lookup",
+            View::from_iter([a("r2", true), followed("two.example", Some("timeout"))]),
+            [9, 9, 9],
+            [2, 11, 12],
+        ),
+        // The datacenter is that of the owner.
+        ("another datacenter", View::from_iter([a("r2", true), owned_by("c", "dc2")]), [9, 9, 9], [2, 13, 13]),
+        ("another owner", View::from_iter([a("r2", true), owned_by("d", "dc2")]), [9, 9, 9], [2, 13, 14]),
+        ("both at once", View::from_iter([a("r2", true), owned_by("e", "dc1")]), [9, 9, 9], [2, 15, 15]),
     ];
     let mut catalog = Catalog::default();
     for (step, view, of_a, of_x) in steps {
@@ -366,6 +392,17 @@ fn versions_of_a_node_follow_its_own_changes() {
             assert_eq!([added, described, changed], expected, "{step}: {name}");
         }
     }
+}
+
+#[test]
+fn external_nodes_move_to_another_datacenter_with_their_owner() {
+    let (name, view) = owner("c", &[("x", "10.9.0.1")], Freshness::Live);
+    let moved = Arc::new(Node { datacenter: label("dc2"), ..Node::clone(&view.node) });
+    let mut catalog = Catalog::default();
+    catalog.update(View::from_iter([(name.clone(), view.clone())]));
+    let touched =
+        catalog.update(View::from_iter([(name, Arc::new(NodeView { node: moved, ..NodeView::clone(&view) }))]));
+    assert!(touched.external.contains(&crate::model::registered_name::name("x")), "{touched:?}");
 }
 
 #[test]

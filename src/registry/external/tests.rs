@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     model::{
-        announcement::CheckReport, followed_host::FollowedHost, name::label, registered_name::name,
+        announcement::{CheckReport, HoldReason},
+        followed_host::FollowedHost,
+        name::label,
+        registered_name::name,
         service::Definitions,
     },
     registry::state::{Change, State, Target},
@@ -282,6 +285,55 @@ fn holds_withhold_instances_and_end_with_them() {
     apply(&mut state, hold(Target::Instance("pg-db1".to_owned()), HoldReason::Maintenance)).unwrap();
     assert_eq!(deregister(&mut state, &json!({"Node": "db1"})), Ok(true));
     assert!(state.maintenance().0.is_empty());
+}
+
+#[test]
+fn maintenance_of_the_agents_node_hides_no_hold_of_an_external_instance() {
+    use HoldReason::{Draining, Maintenance, NodeMaintenance};
+    let node = || Target::Node;
+    let instance = || Target::Instance("pg-db1".to_owned());
+    let hold = |target: Target, kind| Change::Hold { target, kind, reason: String::new(), period: None };
+    let release = |target: Target, kind| Change::Release { target, kinds: vec![kind] };
+    let all = vec![Draining, Maintenance, NodeMaintenance];
+    let resume = |target: Target| Change::Release { target, kinds: all.clone() };
+    // Changes in their order; each with the hold that the instance has afterwards, whether the change concerns the instance, and
+    // the hold that is reported as the remaining one.
+    type Step = (Change, Option<HoldReason>, bool, Option<HoldReason>);
+    let scenarios: Vec<Vec<Step>> = vec![
+        vec![
+            (hold(node(), NodeMaintenance), None, false, None),
+            (hold(instance(), Draining), Some(Draining), true, None),
+            (hold(instance(), Maintenance), Some(Draining), true, None),
+            (release(instance(), Draining), Some(Maintenance), true, Some(Maintenance)),
+            (release(node(), NodeMaintenance), Some(Maintenance), false, Some(Maintenance)),
+            (resume(instance()), None, true, None),
+        ],
+        vec![
+            (hold(instance(), Maintenance), Some(Maintenance), true, None),
+            (hold(node(), NodeMaintenance), Some(Maintenance), false, None),
+            (hold(node(), Draining), Some(Draining), true, None),
+            (release(instance(), Maintenance), Some(Draining), true, Some(Draining)),
+            (hold(instance(), Maintenance), Some(Draining), true, None),
+            (release(node(), Draining), Some(Maintenance), true, Some(Maintenance)),
+            (resume(instance()), None, true, None),
+            (resume(node()), None, false, None),
+        ],
+    ];
+    for (at, scenario) in scenarios.into_iter().enumerate() {
+        let mut state = State::default();
+        let body = json!({"Node": "db1", "Address": "10.9.0.1", "Service": {"Service": "pg"}});
+        assert_eq!(register(&mut state, &body), Ok(true));
+        for (change, withheld, concerns, remaining) in scenario {
+            let step = format!("scenario {at}: {change:?}");
+            let outcome = state.apply(change, &Definitions::new(), &host(), 100).unwrap();
+            let announced = state.announced(&Announced::default());
+            let expected = withheld.map_or(InstanceState::Passing, |kind| InstanceState::withheld(kind, ""));
+            assert_eq!(announced.instances.values().next().unwrap().state, expected, "{step}");
+            assert_eq!(outcome.instances.len(), usize::from(concerns), "{step}");
+            assert_eq!(outcome.held.first().map(|held| held.kind), remaining, "{step}");
+            assert_survives_a_restart(&state, &step);
+        }
+    }
 }
 
 #[test]
