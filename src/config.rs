@@ -32,11 +32,15 @@ use crate::{
     },
 };
 
-pub use self::advertise::{AddressProblem, Advertise, NoAddress};
+pub use self::{
+    advertise::{AddressProblem, Advertise, NoAddress},
+    store::{Etcd, Store},
+};
 
 mod advertise;
 mod despite_errors;
 mod parse;
+mod store;
 
 /// Validated configuration with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct Config {
     pub gossip: Gossip,
     /// HTTP API.
     pub http: Http,
+    /// Replicated store of the cluster; `None`: the cluster has none.
+    pub store: Option<Store>,
     /// Permissions of health checks.
     pub checks: Checks,
     /// Logging.
@@ -287,6 +293,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "resolver",
     "gossip",
     "http",
+    "store",
     "checks",
     "log",
 ];
@@ -432,7 +439,7 @@ impl Config {
         reader.finish(config).map(|(config, _)| config)
     }
 
-    /// Returns the configuration of `--dev`: loopback only, high ports, all files below `folder`.
+    /// Returns the configuration of `--dev`: loopback only, high ports, a store of this node alone, all files below `folder`.
     ///
     /// # Errors
     /// None in practice; the type is that of [`parse`](Self::parse).
@@ -441,7 +448,8 @@ impl Config {
         if Label::parse(first_label(&environment.host_name)).is_err() {
             environment.host_name = DEV_NODE.to_owned();
         }
-        Self::parse([(folder.join("dev.yaml").as_path(), DEV.as_bytes())], &environment)
+        let config = Self::parse([(folder.join("dev.yaml").as_path(), DEV.as_bytes())], &environment)?;
+        Ok(Self { store: Some(Store::with_one_voter(config.node.clone())), ..config })
     }
 
     /// Returns the configuration with the present addresses of the host; `None` if it is the same.

@@ -14,8 +14,8 @@ use std::{
 
 use muster::{
     config::{
-        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log,
-        Resolver, Seal, Upstreams,
+        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Etcd, Format, Gossip, Http, Level,
+        Log, Resolver, Seal, Store, Upstreams,
     },
     model::{
         alias_domain::AliasDomain,
@@ -114,6 +114,7 @@ fn defaults() -> Config {
             tls: None,
             consul_version: None,
         },
+        store: None,
         checks: Checks { node: Arc::from([]), allow_exec: AllowExec::No, allow_link_local: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
@@ -168,6 +169,10 @@ gossip:
 http:
   listen: []
   consul_version: 1.20.0+ent
+store:
+  voters: [host-c, Host-D, host-e]
+  max_size: 256MiB
+  etcd: {listen: ['::1', 127.0.0.1:23790], certificate: cert.pem, key: /key.pem}
 checks:
   allow_exec: api
   allow_link_local: true
@@ -266,6 +271,14 @@ log: {level: debug, format: json}
             tls: None,
             consul_version: ConsulVersion::parse("1.20.0+ent").ok(),
         },
+        store: Some(Store {
+            voters: ["host-c", "host-d", "host-e"].map(label).to_vec(),
+            max_octets: 256 << 20,
+            etcd: Some(Etcd {
+                listen: vec![socket("[::1]:2379"), socket("127.0.0.1:23790")],
+                tls: Some((PathBuf::from("/etc/muster/cert.pem"), PathBuf::from("/key.pem"))),
+            }),
+        }),
         checks: Checks { node: Arc::from([disk]), allow_exec: AllowExec::FilesAndApi, allow_link_local: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
@@ -352,7 +365,7 @@ fn invalid_configurations_are_refused() {
     let cases = [
         (
             "foo: 1",
-            "1:1: no key of this file is one of the configuration (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: no key of this file is one of the configuration (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, store, checks, log)",
         ),
         ("meta: [a]", "1:7: expected a table such as `{version: \"2.3.1\"}`, found a list"),
         ("meta: {a=b: c}", "1:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
@@ -363,7 +376,7 @@ fn invalid_configurations_are_refused() {
         ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
         (
             "- node: a",
-            "1:1: expected the configuration, found a list (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: expected the configuration, found a list (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, store, checks, log)",
         ),
         (
             "node: a.b",
@@ -578,6 +591,76 @@ fn invalid_configurations_are_refused() {
             "http: {consul_version: '1.20'}",
             "1:24: `consul_version` is not a semantic version: `1.20` (a version is MAJOR.MINOR.PATCH with at most 64 characters, such as `1.20.0`)",
         ),
+        ("store: {}", "1:8: `voters` is missing (as in `voters: [host-a, host-b, host-c]`)"),
+        ("store: host-a", "1:8: expected the table `store`, found a text of 6 characters"),
+        (
+            "store: {voter: host-a}",
+            "1:8: `voters` is missing (as in `voters: [host-a, host-b, host-c]`)\n\
+             1:9: unknown key `voter` (did you mean `voters`?)",
+        ),
+        (
+            "store: {voters: []}",
+            "1:17: the store has 1, 3 or 5 voters, found 0 (name the nodes that hold the store, as in `voters: [host-a, host-b, host-c]`)",
+        ),
+        (
+            "store: {voters: [a, b]}",
+            "1:17: the store has 1, 3 or 5 voters, found 2 (2 voters survive as many failures as 1)",
+        ),
+        (
+            "store: {voters: [a, b, c, d]}",
+            "1:17: the store has 1, 3 or 5 voters, found 4 (4 voters survive as many failures as 3)",
+        ),
+        (
+            "store: {voters: [a, b, c, d, e, f]}",
+            "1:17: the store has 1, 3 or 5 voters, found 6 (each write waits for a majority of the voters; other nodes forward requests to them)",
+        ),
+        ("store: {voters: [a, b, A]}", "1:24: duplicate voter `a`"),
+        (
+            "store: {voters: 10.0.0.1}",
+            "1:17: `10.0.0.1` cannot be a node's name: '.' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `10-0-0-1`?)",
+        ),
+        (
+            "store: {voters: a, max_size: 1GB}",
+            "1:30: expected a size such as `256MiB`, found `1GB` (did you mean `1GiB`?)",
+        ),
+        (
+            "store: {voters: a, max_size: 1000}",
+            "1:30: expected a size such as `256MiB`, found the number `1000` (a size is a whole number and one unit: KiB, MiB or GiB)",
+        ),
+        ("store: {voters: a, max_size: 15MiB}", "1:30: expected a size from 16MiB to 16GiB, found `15MiB`"),
+        ("store: {voters: a, max_size: 17GiB}", "1:30: expected a size from 16MiB to 16GiB, found `17GiB`"),
+        ("store: {voters: a, etcd: 127.0.0.1:2379}", "1:26: expected the table `etcd`, found a text of 14 characters"),
+        ("store: {voters: a, etcd: {}}", "1:26: `listen` is missing (as in `listen: 127.0.0.1:2379`)"),
+        (
+            "store: {voters: a, etcd: {listen: [127.0.0.1, localhost]}}",
+            "1:47: expected an address such as `127.0.0.1:2379` or `[::1]:2379`, found `localhost` (did you mean `127.0.0.1`?)",
+        ),
+        ("store: {voters: a, etcd: {listen: [127.0.0.1, 127.0.0.1:2379]}}", "1:47: duplicate address `127.0.0.1:2379`"),
+        ("store: {voters: a, etcd: {listen: 127.0.0.1, key: k}}", "1:51: TLS needs both `certificate` and `key`"),
+        (
+            "store: {voters: a, etcd: {listen: 0.0.0.0}}",
+            "1:35: etcd's API on `0.0.0.0:2379` without tokens: any host that reaches it could use it (set `http.tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
+        ),
+        (
+            "gossip: {key_file: k}\nhttp: {tokens_dir: t}\nstore: {voters: a, etcd: {listen: 0.0.0.0}}",
+            "3:35: etcd's API on `0.0.0.0:2379` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+        ),
+        (
+            "store: {voters: a, etcd: {listen: 127.0.0.1:8500}}",
+            "1:35: `127.0.0.1:8500` is in use: `http.listen` has the same port (clients of etcd expect port 2379)",
+        ),
+        (
+            "dns: {listen: 0.0.0.0}\nstore: {voters: a, etcd: {listen: 127.0.0.1:53}}",
+            "2:35: `127.0.0.1:53` is in use: `dns.listen` has the same port (clients of etcd expect port 2379)",
+        ),
+        (
+            "store: {voters: a, etcd: {listen: 0.0.0.0:7946, insecure: true}}",
+            "1:35: `0.0.0.0:7946` is in use: `gossip.listen` has the same port (clients of etcd expect port 2379)",
+        ),
+        (
+            "dns: {encrypted: {https: 127.0.0.1:2379, certificate: c, key: k}}\nstore: {voters: a, etcd: {listen: 127.0.0.1}}",
+            "2:35: `127.0.0.1:2379` is in use: `dns.encrypted.https` has the same port (clients of etcd expect port 2379)",
+        ),
         ("checks: {allow_exec: 1}", "1:22: expected `true`, `false` or `api`, found the number `1`"),
         (
             "checks: {node: [{exec: [/bin/true]}]}",
@@ -612,9 +695,29 @@ fn open_addresses_need_protection_or_insecure() {
         "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
         "http: {listen: [], socket: /run/muster/http.sock}",
         "dns: {listen: 0.0.0.0}",
+        "store: {voters: a, etcd: {listen: 0.0.0.0, insecure: true}}",
+        "gossip: {key_file: k}\nhttp: {tokens_dir: t}\nstore: {voters: a, etcd: {listen: 0.0.0.0, certificate: c, key: k}}",
+        // Another address or family, or any free port.
+        "store: {voters: a, etcd: {listen: [127.0.0.2:8500, '[::1]:8500', 127.0.0.1:0]}}",
     ] {
         read(text);
     }
+}
+
+#[test]
+fn store_is_off_unless_it_has_voters() {
+    let store = |text: &str| read(text).store;
+    let one = Store { voters: vec![label("a")], max_octets: 1 << 30, etcd: None };
+    for text in ["", "store:", "store: null"] {
+        assert_eq!(store(text), None, "{text}");
+    }
+    for text in
+        ["store: {voters: a}", "store: {voters: [a], max_size: null, etcd: }", "store: {voters: a, etcd: {listen: []}}"]
+    {
+        assert_eq!(store(text), Some(one.clone()), "{text}");
+    }
+    assert_eq!(store("store: {voters: [a, b, c, d, e], max_size: 16MiB}").unwrap().voters.len(), 5);
+    assert_eq!(store("store: {voters: a, max_size: 16384MiB}").unwrap().max_octets, 16 << 30);
 }
 
 /// The default of `advertise` by the address family of gossip, and by the default routes of the host.
@@ -731,6 +834,7 @@ fn dev_uses_loopback_and_one_folder() {
         services_dir: PathBuf::from("/tmp/x/services.d"),
         zones_dir: PathBuf::from("/tmp/x/zones"),
         dns: Dns { listen: vec!["127.0.0.1:8600".parse().unwrap()], ..defaults().dns },
+        store: Some(Store { voters: vec![label("host-a")], max_octets: 1 << 30, etcd: None }),
         ..defaults()
     };
     assert_eq!(Config::dev(Path::new("/tmp/x"), &environment()).unwrap(), expected);

@@ -36,10 +36,12 @@ use crate::{
 };
 
 mod resolver;
+mod store;
 mod zones;
 
 use self::{
     resolver::read_resolver,
+    store::{OtherListeners, read_store},
     zones::{Zones, check_datacenter, read_zones},
 };
 
@@ -102,7 +104,13 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     if let (Some(http), Some(table), Some(gossip)) = (&http_table, &gossip_table, &gossip) {
         check_tokens(reader, http, table, gossip.listen);
     }
+    let has_tokens = http_table.as_ref().is_some_and(|http| http.get("tokens_dir").is_some());
     let http = http_table.map(|part| read_http(reader, &part, environment));
+    let store = table.get("store").and_then(|node| {
+        let dns = dns.as_ref().and_then(Option::as_ref);
+        let others = OtherListeners { dns, gossip: gossip.as_ref(), http: http.as_ref() };
+        read_store(reader, node, has_tokens, &others)
+    });
     let checks = part("checks", &["allow_exec", "allow_link_local", "node"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
@@ -122,6 +130,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         resolver: resolver?,
         gossip: gossip?,
         http: http?,
+        store,
         checks: checks?,
         log: log?,
     })
@@ -337,14 +346,7 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Enviro
     let path = |key| part.get(key).and_then(|node| reader.path(node));
     let default_socket = environment.runtime_dir.as_ref().map(|folder| folder.join(SOCKET_NAME));
     let (socket, tokens_dir) = (path("socket").or(default_socket), path("tokens_dir"));
-    let tls = match (part.get("certificate"), part.get("key")) {
-        (None, None) => None,
-        (Some(_), Some(_)) => path("certificate").zip(path("key")),
-        (Some(node), None) | (None, Some(node)) => {
-            reader.error(node.id, "TLS needs both `certificate` and `key`");
-            None
-        }
-    };
+    let tls = read_tls(reader, part);
     if let Some(node) = part.get("listen")
         && let Some(open) = listen.iter().find(|address| !address.ip().is_loopback())
         && !insecure
@@ -361,6 +363,18 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Enviro
     }
     let consul_version = part.get("consul_version").and_then(|node| read_consul_version(reader, node));
     Http { listen, socket, tokens_dir, tls, consul_version }
+}
+
+/// Reads certificate chain and private key of a listener.
+fn read_tls(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Option<(PathBuf, PathBuf)> {
+    match (part.get("certificate"), part.get("key")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => reader.path(certificate).zip(reader.path(key)),
+        (Some(node), None) | (None, Some(node)) => {
+            reader.error(node.id, "TLS needs both `certificate` and `key`");
+            None
+        }
+    }
 }
 
 fn read_consul_version(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ConsulVersion> {

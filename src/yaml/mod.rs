@@ -6,7 +6,7 @@
 //! 2. `marks` records positions with saphyr's parser. Its time and memory are linear in the size of the text, so nesting,
 //!    size and syntax are checked here, before serde_yaml sees the text.
 //! 3. [`tree`] reads values with serde_yaml, within a budget that aliases cannot exceed.
-//! 4. [`reader`], with `scalar`, converts the tree to typed values and collects all problems.
+//! 4. [`reader`], with `scalar` and `size`, converts the tree to typed values and collects all problems.
 //!
 //! Both parsers see the same nodes in the same order, so the number of a node finds its position. A text that they
 //! understand differently is refused.
@@ -24,6 +24,7 @@ mod marks;
 mod position;
 pub mod reader;
 pub(crate) mod scalar;
+mod size;
 mod subset;
 mod text;
 pub mod tree;
