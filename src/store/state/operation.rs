@@ -1,0 +1,131 @@
+//! Consul's operations on keys.
+
+use bytes::Bytes;
+
+use super::{
+    State,
+    batch::{Batch, own},
+};
+use crate::store::{
+    command::{Done, Operation, OperationFailure, OperationFailureReason as Reason},
+    entry::{Entry, KeyEntry},
+    key::{Key, KeyRange},
+    session::SessionId,
+};
+
+impl State {
+    /// Carries out operations, each with the effects of those before it. Lists all failures.
+    pub(super) fn operate(&mut self, batch: &mut Batch, operations: Vec<Operation>) -> Done {
+        let mut entries = vec![];
+        let mut failures = vec![];
+        for (index, operation) in operations.into_iter().enumerate() {
+            match self.carry_out(batch, operation) {
+                Ok(results) => entries.extend(results),
+                Err(reason) => failures.push(OperationFailure { index, reason }),
+            }
+        }
+        if failures.is_empty() { Done::Operated(entries) } else { Done::Failed(failures) }
+    }
+
+    fn carry_out(&mut self, batch: &mut Batch, operation: Operation) -> Result<Vec<KeyEntry>, Reason> {
+        match operation {
+            Operation::Set { key, value, flags } => Ok(vec![self.set(batch, &key, &value, flags)]),
+            Operation::CompareAndSet { key, value, flags, index } => {
+                self.expect_index(&key, index)?;
+                Ok(vec![self.set(batch, &key, &value, flags)])
+            }
+            Operation::Lock { key, value, flags, session } => self.lock(batch, &key, &value, flags, session),
+            Operation::Unlock { key, value, flags, session } => {
+                self.expect_holder(&key, session)?;
+                let entry = Entry { value: own(&value), flags, session: None, ..self.draft(&key) };
+                Ok(vec![self.store(batch, &key, entry)])
+            }
+            Operation::Delete(key) => {
+                self.replace(batch, &key, None);
+                Ok(vec![])
+            }
+            Operation::CompareAndDelete { key, index } => {
+                if self.keys.contains_key(&key) {
+                    self.expect_index(&key, index)?;
+                    self.replace(batch, &key, None);
+                }
+                Ok(vec![])
+            }
+            Operation::DeletePrefix(prefix) => {
+                for KeyEntry { key, .. } in self.entries_of(&KeyRange::prefix(prefix)) {
+                    self.replace(batch, &key, None);
+                }
+                Ok(vec![])
+            }
+            Operation::Get(key) => match self.keys.get(&key) {
+                Some(entry) => Ok(vec![KeyEntry { entry: entry.clone(), key }]),
+                None => Err(Reason::Missing(key)),
+            },
+            Operation::GetPrefix(prefix) => Ok(self.entries_of(&KeyRange::prefix(prefix))),
+            Operation::CheckIndex { key, index } => match self.keys.get(&key) {
+                Some(_) => self.expect_index(&key, index).map(|()| vec![]),
+                None => Err(Reason::Missing(key)),
+            },
+            Operation::CheckSession { key, session } => match self.keys.get(&key) {
+                Some(_) => self.expect_holder(&key, session).map(|()| vec![]),
+                None => Err(Reason::Missing(key)),
+            },
+            Operation::CheckNotExists(key) => {
+                if self.keys.contains_key(&key) {
+                    return Err(Reason::Exists(key));
+                }
+                Ok(vec![])
+            }
+            Operation::DestroySession(id) => {
+                self.end_session(batch, id);
+                Ok(vec![])
+            }
+        }
+    }
+
+    fn set(&mut self, batch: &mut Batch, key: &Key, value: &Bytes, flags: u64) -> KeyEntry {
+        let entry = Entry { value: own(value), flags, ..self.draft(key) };
+        self.store_if_changed(batch, key, entry)
+    }
+
+    fn lock(
+        &mut self,
+        batch: &mut Batch,
+        key: &Key,
+        value: &Bytes,
+        flags: u64,
+        session: SessionId,
+    ) -> Result<Vec<KeyEntry>, Reason> {
+        if !self.sessions.contains_key(&session) {
+            return Err(Reason::InvalidSession(session));
+        }
+        let draft = self.draft(key);
+        let lock_index = match draft.session {
+            Some(holder) if holder == session => draft.lock_index,
+            Some(holder) => return Err(Reason::Held(holder)),
+            None if self.lock_delays.contains_key(key) => return Err(Reason::LockDelay),
+            None => draft.lock_index + 1,
+        };
+        let entry = Entry { value: own(value), flags, session: Some(session), lock_index, ..draft };
+        Ok(vec![self.store_if_changed(batch, key, entry)])
+    }
+
+    /// Stores an entry unless it equals the stored one: as in Consul, a write of the same content is no change.
+    fn store_if_changed(&mut self, batch: &mut Batch, key: &Key, entry: Entry) -> KeyEntry {
+        match self.keys.get(key) {
+            Some(stored) if **stored == entry => KeyEntry { key: key.clone(), entry: stored.clone() },
+            _ => self.store(batch, key, entry),
+        }
+    }
+
+    /// Fails unless the key was last modified at this index; 0: unless there is no such key.
+    fn expect_index(&self, key: &Key, index: u64) -> Result<(), Reason> {
+        let found = self.keys.get(key).map_or(0, |entry| entry.modified.0);
+        if found == index { Ok(()) } else { Err(Reason::Index(found)) }
+    }
+
+    fn expect_holder(&self, key: &Key, session: SessionId) -> Result<(), Reason> {
+        let held = self.keys.get(key).is_some_and(|entry| entry.session == Some(session));
+        if held { Ok(()) } else { Err(Reason::NotHeld) }
+    }
+}

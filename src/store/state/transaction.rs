@@ -1,0 +1,200 @@
+//! Applies etcd's transactions.
+//!
+//! As in etcd, all conditions, those of nested transactions included, are decided on the state before the transaction, and
+//! the requests of the branches taken are checked before the first is carried out.
+
+use std::{cmp::Ordering, collections::BTreeSet};
+
+use super::{
+    State,
+    batch::{Batch, own},
+};
+use crate::store::{
+    command::{
+        Comparison, Condition, Put, PutLease, Refusal, Target, Transaction, TransactionOutcome, TransactionRequest,
+        TransactionResponse,
+    },
+    entry::{Entry, KeyEntry},
+    key::{Key, KeyRange},
+};
+
+impl State {
+    /// Carries out a transaction on this state, a clone of the state `before`.
+    pub(super) fn transact(
+        &mut self,
+        before: &Self,
+        batch: &mut Batch,
+        transaction: Transaction,
+    ) -> Result<TransactionOutcome, Refusal> {
+        Writes::of(&transaction.success)?;
+        Writes::of(&transaction.failure)?;
+        before.check_transaction(&transaction)?;
+        self.take_branch(before, batch, transaction)
+    }
+
+    fn take_branch(
+        &mut self,
+        before: &Self,
+        batch: &mut Batch,
+        transaction: Transaction,
+    ) -> Result<TransactionOutcome, Refusal> {
+        let succeeded = before.holds_all(&transaction.conditions);
+        let requests = if succeeded { transaction.success } else { transaction.failure };
+        let mut responses = Vec::with_capacity(requests.len());
+        for request in requests {
+            responses.push(match request {
+                // A past revision is read from the state before: the changes of this one are not in the history yet.
+                TransactionRequest::Range(range) if range.revision.is_some() => {
+                    TransactionResponse::Range(before.range(&range)?)
+                }
+                TransactionRequest::Range(range) => TransactionResponse::Range(self.range(&range)?),
+                TransactionRequest::Put(put) => TransactionResponse::Put(self.put(batch, put)),
+                TransactionRequest::Delete { range, with_previous } => self.delete(batch, &range, with_previous),
+                TransactionRequest::Transact(nested) => {
+                    TransactionResponse::Transact(self.take_branch(before, batch, *nested)?)
+                }
+            });
+        }
+        Ok(TransactionOutcome { succeeded, responses })
+    }
+
+    fn put(&mut self, batch: &mut Batch, put: Put) -> Option<KeyEntry> {
+        let Put { key, value, lease, with_previous } = put;
+        let previous = self.keys.get(&key).filter(|_| with_previous).cloned();
+        let mut entry: Entry = self.draft(&key);
+        if let Some(value) = value {
+            entry.value = own(&value);
+        }
+        match lease {
+            PutLease::Detach => entry.lease = None,
+            PutLease::Attach(id) => entry.lease = Some(id),
+            PutLease::Keep => {}
+        }
+        self.store(batch, &key, entry);
+        previous.map(|entry| KeyEntry { key, entry })
+    }
+
+    fn delete(&mut self, batch: &mut Batch, range: &KeyRange, with_previous: bool) -> TransactionResponse {
+        let mut previous = self.entries_of(range);
+        for KeyEntry { key, .. } in &previous {
+            self.replace(batch, key, None);
+        }
+        let deleted = previous.len() as u64;
+        if !with_previous {
+            previous.clear();
+        }
+        TransactionResponse::Delete { deleted, previous }
+    }
+
+    /// Checks the requests of the branches that will be taken.
+    fn check_transaction(&self, transaction: &Transaction) -> Result<(), Refusal> {
+        let succeeds = self.holds_all(&transaction.conditions);
+        let requests = if succeeds { &transaction.success } else { &transaction.failure };
+        for request in requests {
+            match request {
+                TransactionRequest::Range(range) => range.revision.map_or(Ok(()), |at| self.check_revision(at))?,
+                TransactionRequest::Put(put) => self.check_put(put)?,
+                TransactionRequest::Delete { .. } => {}
+                TransactionRequest::Transact(nested) => self.check_transaction(nested)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_put(&self, put: &Put) -> Result<(), Refusal> {
+        if let PutLease::Attach(id) = put.lease
+            && !self.leases.contains_key(&id)
+        {
+            return Err(Refusal::NoLease(id));
+        }
+        let keeps = put.value.is_none() || put.lease == PutLease::Keep;
+        if keeps && !self.keys.contains_key(&put.key) {
+            return Err(Refusal::NoKey(put.key.clone()));
+        }
+        Ok(())
+    }
+
+    fn holds_all(&self, conditions: &[Condition]) -> bool {
+        conditions.iter().all(|condition| self.holds(condition))
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        let mut entries = self.entries_in(&condition.range).peekable();
+        if entries.peek().is_none() {
+            return condition.holds_for(None);
+        }
+        entries.all(|(_, entry)| condition.holds_for(Some(entry)))
+    }
+}
+
+impl Condition {
+    /// Reports whether the condition holds for an entry, or for an absent key.
+    fn holds_for(&self, entry: Option<&Entry>) -> bool {
+        let number = |field: fn(&Entry) -> u64| entry.map_or(0, field);
+        let order = match (&self.target, entry) {
+            (Target::Value(_), None) => return false,
+            (Target::Value(value), Some(entry)) => entry.value.cmp(value),
+            (Target::Version(version), _) => compare(number(|entry| entry.version), *version),
+            (Target::Created(revision), _) => compare(number(|entry| entry.created.0), *revision),
+            (Target::Modified(revision), _) => compare(number(|entry| entry.modified.0), *revision),
+            (Target::Lease(lease), _) => entry.and_then(|entry| entry.lease).map_or(0, |id| id.0).cmp(lease),
+        };
+        match self.comparison {
+            Comparison::Equal => order == Ordering::Equal,
+            Comparison::NotEqual => order != Ordering::Equal,
+            Comparison::Greater => order == Ordering::Greater,
+            Comparison::Less => order == Ordering::Less,
+        }
+    }
+}
+
+/// Compares a counter with a number of a client, which may be negative.
+fn compare(counter: u64, number: i64) -> Ordering {
+    u64::try_from(number).map_or(Ordering::Greater, |number| counter.cmp(&number))
+}
+
+/// Keys and ranges that a branch of a transaction writes.
+#[derive(Debug, Default)]
+struct Writes<'a> {
+    puts: BTreeSet<&'a Key>,
+    deletions: Vec<&'a KeyRange>,
+}
+
+impl<'a> Writes<'a> {
+    /// Collects the writes of a branch.
+    ///
+    /// # Errors
+    /// Fails if one outcome of the branch puts a key twice, or puts a key and deletes it.
+    fn of(requests: &'a [TransactionRequest]) -> Result<Self, Refusal> {
+        let mut writes = Self::default();
+        for request in requests {
+            if let TransactionRequest::Delete { range, .. } = request {
+                writes.deletions.push(range);
+            }
+        }
+        for request in requests {
+            if let TransactionRequest::Transact(nested) = request {
+                let success = Self::of(&nested.success)?;
+                let failure = Self::of(&nested.failure)?;
+                // A nested transaction takes one of its branches: both may put the same key.
+                let puts: BTreeSet<_> = success.puts.union(&failure.puts).copied().collect();
+                for key in puts {
+                    writes.add_put(key)?;
+                }
+                writes.deletions.extend(success.deletions);
+                writes.deletions.extend(failure.deletions);
+            }
+        }
+        for request in requests {
+            if let TransactionRequest::Put(put) = request {
+                writes.add_put(&put.key)?;
+            }
+        }
+        Ok(writes)
+    }
+
+    fn add_put(&mut self, key: &'a Key) -> Result<(), Refusal> {
+        let deleted = self.deletions.iter().any(|range| range.contains(key));
+        if deleted || !self.puts.insert(key) { Err(Refusal::DuplicateKey(key.clone())) } else { Ok(()) }
+    }
+}
