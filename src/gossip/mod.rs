@@ -26,3 +26,7 @@ pub mod peer_replica;
 pub mod rejected;
 pub mod seeds;
 pub mod transport;
+
+/// Octets that begin a connection of the store to the TCP port of gossip. As the length prefix of a frame, they exceed the
+/// longest frame.
+pub const STORE_PREFIX: [u8; 4] = *b"MKV1";

@@ -33,7 +33,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::{
-    net::UdpSocket,
+    net::{TcpStream, UdpSocket},
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -83,6 +83,7 @@ pub struct Transport {
     network: Network,
     rejected: Arc<Rejected>,
     metrics: Gossip,
+    store: Option<mpsc::Sender<TcpStream>>,
 }
 
 impl Transport {
@@ -99,7 +100,7 @@ impl Transport {
     ) -> Result<Self, RandomError> {
         let protection = keyring.borrow_and_update().clone().map_or(Protection::Open, Protection::Sealed);
         let seal = Seal::new(protection, new_session()?);
-        Ok(Self { own, seal, keyring, network, rejected, metrics: Gossip::default() })
+        Ok(Self { own, seal, keyring, network, rejected, metrics: Gossip::default(), store: None })
     }
 
     /// Sets the metrics that count frames.
@@ -108,13 +109,20 @@ impl Transport {
         Self { metrics, ..self }
     }
 
+    /// Sets the taker of connections of the store. Their prefix, [`STORE_PREFIX`](super::STORE_PREFIX), has been read. While
+    /// the queue is full, further ones are closed.
+    #[must_use]
+    pub fn with_store_connections(self, taker: mpsc::Sender<TcpStream>) -> Self {
+        Self { store: Some(taker), ..self }
+    }
+
     /// Carries messages until the node has dropped its end; queued messages are sent first.
-    pub async fn run(self, sockets: Sockets) {
+    pub async fn run(mut self, sockets: Sockets) {
         let Sockets { udp, tcp } = sockets;
         let (frames, arrived) = streams::arrivals();
         let ended = CancellationToken::new();
         let _guard = ended.clone().drop_guard();
-        tokio::spawn(streams::accept(tcp, frames, ended));
+        tokio::spawn(streams::accept(tcp, frames, self.store.take(), ended));
         let task = Task {
             transport: self,
             udp,

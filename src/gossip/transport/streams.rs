@@ -1,5 +1,6 @@
 //! TCP connections of gossip: frames that exceed a datagram, each after a length prefix, and TCP fallback probes, which only
-//! connect. A frame has its own connection, except those of a bulk transfer, which share one.
+//! connect. A frame has its own connection, except those of a bulk transfer, which share one. Connections of the store use
+//! the same port: they begin with [`STORE_PREFIX`] and are handed over.
 
 use std::{
     collections::VecDeque,
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::sockets::connect;
 use crate::gossip::{
+    STORE_PREFIX,
     crypto::{MAX_PLAINTEXT, OVERHEAD},
     liveness::TcpProbeResult,
 };
@@ -46,6 +48,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const TCP_PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Pause after an error, so that a lasting error does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+const _: () = assert!(u32::from_be_bytes(STORE_PREFIX) as usize > MAX_FRAME, "the prefix is not the length of a frame");
 
 /// A frame received over a connection.
 #[derive(Debug)]
@@ -89,8 +93,14 @@ pub(super) fn unsealed() -> (mpsc::Sender<Unsealed>, mpsc::Receiver<Unsealed>) {
     mpsc::channel(STREAMS_OUT)
 }
 
-/// Accepts connections, each with one frame or several, or none if it is a probe.
-pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>, ended: CancellationToken) {
+/// Accepts connections, each with one frame or several, or none if it is a probe. Hands connections of the store over to
+/// `store`; closes them if there is no taker or its queue is full.
+pub(super) async fn accept(
+    listener: TcpListener,
+    frames: mpsc::Sender<Arrived>,
+    store: Option<mpsc::Sender<TcpStream>>,
+    ended: CancellationToken,
+) {
     let mut reading: VecDeque<(AbortHandle, Arc<Connection>)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
@@ -105,10 +115,16 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
                 continue;
             }
         };
-        let (frames, connection) = (frames.clone(), Arc::new(Connection::default()));
+        let (frames, store, connection) = (frames.clone(), store.clone(), Arc::new(Connection::default()));
         let trusted = connection.clone();
         let reader = tokio::spawn(async move {
-            while let Ok(Ok(Some(frame))) = timeout(CONNECTION, read(&mut stream)).await {
+            let mut is_first = true;
+            while let Ok(Ok(prefix)) = timeout(CONNECTION, stream.read_u32()).await {
+                if is_first && prefix.to_be_bytes() == STORE_PREFIX {
+                    return hand_over(stream, source, store.as_ref());
+                }
+                is_first = false;
+                let Ok(Ok(Some(frame))) = timeout(CONNECTION, read(&mut stream, prefix as usize)).await else { return };
                 if frames.send(Arrived { source, frame, connection: connection.clone() }).await.is_err() {
                     return;
                 }
@@ -123,11 +139,17 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
     }
 }
 
-/// Reads one frame with its length prefix; `None` if the frame is incomplete or too long.
-async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
-    let mut len = [0; 4];
-    stream.read_exact(&mut len).await?;
-    let len = u32::from_be_bytes(len) as usize;
+/// Passes a connection, whose prefix has been read, to the store. From here on it is not a connection of gossip.
+fn hand_over(stream: TcpStream, source: SocketAddr, store: Option<&mpsc::Sender<TcpStream>>) {
+    match store.map(|store| store.try_send(stream)) {
+        Some(Ok(())) => {}
+        Some(Err(_)) => debug!(%source, "gossip: the store takes no more connections; connection closed"),
+        None => debug!(%source, "gossip: this node has no store; connection closed"),
+    }
+}
+
+/// Reads one frame of the announced length; `None` if the frame is incomplete or too long.
+async fn read(stream: &mut TcpStream, len: usize) -> io::Result<Option<Vec<u8>>> {
     if len > MAX_FRAME {
         return Ok(None);
     }

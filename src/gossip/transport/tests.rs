@@ -3,6 +3,7 @@
 use std::{future::Future, io, time::Duration};
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::timeout,
@@ -11,6 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     gossip::{
+        STORE_PREFIX,
         link::{self, Link},
         liveness::TcpProbeResult,
     },
@@ -45,7 +47,12 @@ struct Host {
     keys: watch::Sender<Option<Keyring>>,
     rejected: Arc<Rejected>,
     running: JoinHandle<()>,
+    /// Connections of the store.
+    store: mpsc::Receiver<TcpStream>,
 }
+
+/// Queue of the store's connections in tests.
+const STORE_QUEUE: usize = 2;
 
 impl Host {
     fn start(name: &str, keys: &[u8]) -> Self {
@@ -62,7 +69,9 @@ impl Host {
         let (keys, ring) = watch::channel(ring(keys));
         let rejected = Arc::new(Rejected::default());
         let transport = Transport::new(own.clone(), ring, network, rejected.clone()).unwrap();
-        Self { own, link, keys, rejected, running: tokio::spawn(transport.run(sockets)) }
+        let (taker, store) = mpsc::channel(STORE_QUEUE);
+        let transport = transport.with_store_connections(taker);
+        Self { own, link, keys, rejected, running: tokio::spawn(transport.run(sockets)), store }
     }
 
     fn ping(&self, to: SocketAddr, sequence: u64) {
@@ -225,7 +234,6 @@ async fn frames_without_the_key_are_counted_and_dropped() {
         b.counts(word, 1).await;
         // The frame over TCP.
         let mut stream = TcpStream::connect(to).await.unwrap();
-        use tokio::io::AsyncWriteExt;
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
         stream.write_all(frame).await.unwrap();
         b.counts(word, 2).await;
@@ -562,4 +570,62 @@ async fn udp_and_tcp_share_a_port_and_a_port_in_use_is_refused() {
     let address = sockets.local_addr().unwrap();
     assert_eq!(Sockets::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     assert!(TcpStream::connect(address).await.is_ok());
+}
+
+#[tokio::test]
+async fn connections_of_the_store_are_handed_over() {
+    let mut a = Host::start("a", &[1]);
+    // More than gossip would keep: a connection that was handed over is none of gossip's.
+    let mut kept = vec![];
+    for number in 0..100_u8 {
+        let mut client = TcpStream::connect(a.own.address).await.unwrap();
+        client.write_all(&STORE_PREFIX).await.unwrap();
+        client.write_all(&[number]).await.unwrap();
+        let mut server = soon("connection", a.store.recv()).await.unwrap();
+        server.write_all(&[number + 1]).await.unwrap();
+        assert_eq!(soon("octet", server.read_u8()).await.unwrap(), number);
+        kept.push((client, server, number + 1));
+    }
+    for (client, server, number) in &mut kept {
+        assert_eq!(soon("octet", client.read_u8()).await.unwrap(), *number);
+        client.write_all(&[7]).await.unwrap();
+        assert_eq!(soon("octet", server.read_u8()).await.unwrap(), 7);
+    }
+}
+
+#[tokio::test]
+async fn connections_of_the_store_are_closed_without_room_or_taker() {
+    let mut a = Host::start("a", &[1]);
+    let connect = async |address| {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&STORE_PREFIX).await.unwrap();
+        client
+    };
+    let mut queued = vec![];
+    for _ in 0..STORE_QUEUE {
+        queued.push(connect(a.own.address).await);
+        soon("queue", async {
+            while a.store.len() < queued.len() {
+                sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+    let mut excess = connect(a.own.address).await;
+    assert_closed(&mut excess).await;
+    assert!(a.store.try_recv().is_ok());
+    a.store.close();
+    while a.store.try_recv().is_ok() {}
+    assert_closed(&mut connect(a.own.address).await).await;
+    // Behind a frame, the prefix is a length that is refused.
+    let mut late = TcpStream::connect(a.own.address).await.unwrap();
+    late.write_all(&[0, 0, 0, 1, 9]).await.unwrap();
+    late.write_all(&STORE_PREFIX).await.unwrap();
+    assert_closed(&mut late).await;
+}
+
+async fn assert_closed(stream: &mut TcpStream) {
+    // Octets that were not read make the close a reset.
+    let read = soon("close", stream.read(&mut [0; 1])).await;
+    assert!(matches!(&read, Ok(0)) || read.is_err(), "{read:?}");
 }
