@@ -48,7 +48,7 @@ fn log_levels(level: config::Level) -> Targets {
     };
     // These libraries warn of the behaviour of peers and clients, which the agent handles and logs itself.
     let quiet = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
-    let others = ["chitchat", "hickory_server", "hickory_net", "quinn"].map(|target| (target, quiet));
+    let others = ["chitchat", "hickory_server", "hickory_net", "openraft", "quinn"].map(|target| (target, quiet));
     Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN)
 }
 

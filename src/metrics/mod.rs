@@ -23,6 +23,7 @@ mod http;
 mod latency;
 pub mod process;
 mod resolver;
+mod store;
 mod upstreams;
 
 use std::{fmt, sync::Arc};
@@ -37,6 +38,7 @@ pub use self::{
     gossip::{BulkOutcome, Gossip, GossipKeys, GossipTransport},
     http::{Guard, Http},
     resolver::{FullShare, Resolver, Screened},
+    store::{Store, StoreFigures},
     upstreams::{Cause, Upstream, Upstreams},
 };
 
@@ -57,6 +59,8 @@ pub struct Metrics {
     pub gossip: Gossip,
     /// HTTP API.
     pub http: Http,
+    /// Store.
+    pub store: Store,
 }
 
 impl Metrics {
@@ -70,6 +74,7 @@ impl Metrics {
         families.extend(self.folders.families());
         families.extend(self.gossip.families());
         families.extend(self.http.families());
+        families.extend(self.store.families());
         families
     }
 }

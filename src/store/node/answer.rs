@@ -1,0 +1,39 @@
+//! Requests that this node's member carries out, with the reply as it is sent.
+
+use bytes::Bytes;
+
+use super::{local::Local, membership::change, status::status};
+use crate::store::{
+    message::{MembershipReply, PeerRefusal, PeerRequest, ReadReply, RenewReply, StatusReply, WriteReply, encode},
+    peers::Peers,
+};
+
+/// Carries out a request on this node's member. Returns the reply; `None` if there is none.
+pub(super) async fn answer(local: &Local, peers: &Peers, own: &str, request: PeerRequest) -> Option<Bytes> {
+    match request {
+        PeerRequest::Raft { to, octets } => {
+            if to == local.voter.id() {
+                local.voter.answer(&octets).await
+            } else {
+                None
+            }
+        }
+        PeerRequest::Write(command) => Some(encode::<WriteReply>(&local.write(command).await)),
+        PeerRequest::Read { query, consistency, wait } => {
+            Some(encode::<ReadReply>(&local.read(&query, consistency, wait).await))
+        }
+        PeerRequest::Renew(id) => Some(encode::<RenewReply>(&local.renew(id).await)),
+        PeerRequest::Status => Some(encode::<StatusReply>(&if local.is_leader() {
+            Ok(status(local, own))
+        } else {
+            let role = local.voter.role();
+            Err(PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader)))
+        })),
+        PeerRequest::Membership(wanted) => Some(encode::<MembershipReply>(&if local.is_leader() {
+            change(local, peers, &wanted).await.map_err(PeerRefusal::Failed)
+        } else {
+            Err(PeerRefusal::NotLeader(local.voter.role().leader))
+        })),
+        PeerRequest::Describe | PeerRequest::Prepare | PeerRequest::Watch(_) => None,
+    }
+}

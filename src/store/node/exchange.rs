@@ -1,0 +1,57 @@
+//! Requests to other nodes whose replies may be longer than a message: answers to queries are sent in parts.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::store::{
+    message::PeerRequest,
+    peers::{PeerError, Peers},
+};
+
+/// Octets of a part: far below the limit of a message, so that other requests are not delayed.
+const PART: usize = 1 << 20;
+
+/// Sends a request and returns the reply.
+pub(super) async fn exchange(
+    peers: &Peers,
+    node: &str,
+    request: &PeerRequest,
+    limit: Duration,
+) -> Result<Bytes, PeerError> {
+    if !is_answered_in_parts(request) {
+        return peers.call(node, 0, request.encode(), limit).await;
+    }
+    let received = async {
+        let mut parts = peers.stream(node, 0, request.encode()).await?;
+        let head = parts.recv().await.ok_or(PeerError::Lost)?;
+        let len = head.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| PeerError::Lost)?;
+        let mut reply = BytesMut::new();
+        // The announced length is untrusted: no buffer is reserved for it.
+        while (reply.len() as u64) < len {
+            reply.extend_from_slice(&parts.recv().await.ok_or(PeerError::Lost)?);
+        }
+        Ok(reply.freeze())
+    };
+    timeout(limit, received).await.unwrap_or(Err(PeerError::TimedOut))
+}
+
+/// Reports whether a reply is sent by [`send_in_parts`].
+pub(super) fn is_answered_in_parts(request: &PeerRequest) -> bool {
+    matches!(request, PeerRequest::Read { .. })
+}
+
+/// Sends a reply in parts, the length of the whole first.
+pub(super) async fn send_in_parts(parts: &mpsc::Sender<Bytes>, mut reply: Bytes) {
+    let head = (reply.len() as u64).to_be_bytes();
+    if parts.send(Bytes::copy_from_slice(&head)).await.is_err() {
+        return;
+    }
+    while !reply.is_empty() {
+        let part = reply.split_to(reply.len().min(PART));
+        if parts.send(part).await.is_err() {
+            return;
+        }
+    }
+}

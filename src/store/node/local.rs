@@ -1,0 +1,196 @@
+//! Requests that this node's own member carries out: as the leader, or on its applied state.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    interest::{Interest, Interests},
+    renewal::Renewal,
+};
+use crate::store::{
+    command::{Command, Outcome},
+    key::{KeyRange, Revision},
+    lease::LifetimeId,
+    message::PeerRefusal,
+    query::{Answer, Consistency, Content, Query, Wait},
+    raft::Voter,
+    request::StoreError,
+    state::State,
+    watch::{Change, Watch, WatchMessage},
+};
+
+/// Time without a confirmation by a majority after which a leader no longer counts as one.
+const UNCONFIRMED: Duration = Duration::from_secs(2);
+/// Changes in one message of a watch. A revision is never split over messages.
+const CHANGES: usize = 256;
+/// Octets of keys and values in one message of a watch, roughly.
+const CHANGE_OCTETS: usize = 1 << 20;
+/// Time after which a watch without changes reports its progress.
+const PROGRESS: Duration = Duration::from_secs(2);
+
+/// This node's member, and those that wait for its changes.
+#[derive(Clone)]
+pub(super) struct Local {
+    pub(super) voter: Voter,
+    pub(super) interests: Interests,
+    pub(super) renewals: mpsc::Sender<Renewal>,
+    /// Cancelled when the member ends: a task that goes on with it keeps the log from being opened again.
+    pub(super) ended: CancellationToken,
+}
+
+impl Local {
+    /// Reports whether this member is the leader, as far as it knows, and belongs to the cluster.
+    pub(super) fn is_leader(&self) -> bool {
+        let role = self.voter.role();
+        role.is_leader
+            && !role.has_failed
+            && self.voter.confirmed_at().is_none_or(|confirmed| confirmed.elapsed() < UNCONFIRMED)
+    }
+
+    /// Name of the leader that this member knows, if that is another node.
+    fn other_leader(&self) -> PeerRefusal {
+        let role = self.voter.role();
+        PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader))
+    }
+
+    /// Applies a command.
+    pub(super) async fn write(&self, command: Command) -> Result<Outcome, PeerRefusal> {
+        if !self.is_leader() {
+            return Err(self.other_leader());
+        }
+        self.voter.propose(command).await.map_err(PeerRefusal::Failed)
+    }
+
+    /// Answers a query, after a change if asked for.
+    pub(super) async fn read(
+        &self,
+        query: &Query,
+        consistency: Consistency,
+        wait: Option<Wait>,
+    ) -> Result<Answer, PeerRefusal> {
+        let Some(wait) = wait else { return self.answer(query, consistency).await };
+        let until = Instant::now() + wait.limit;
+        let waiter = self.interests.register(interest(query));
+        loop {
+            let answer = self.answer(query, consistency).await?;
+            if answer.index != wait.index {
+                return Ok(answer);
+            }
+            tokio::select! {
+                changed = timeout_at(until, waiter.changed()) => if changed.is_err() { return Ok(answer) },
+                () = self.ended.cancelled() => return Err(PeerRefusal::NotLeader(None)),
+            }
+        }
+    }
+
+    async fn answer(&self, query: &Query, consistency: Consistency) -> Result<Answer, PeerRefusal> {
+        if consistency == Consistency::Linearizable {
+            if !self.is_leader() {
+                return Err(self.other_leader());
+            }
+            self.voter.confirm().await.map_err(|_| self.other_leader())?;
+        }
+        let state = self.voter.applied().borrow().state.clone();
+        let mut answer = state.read(query).map_err(|refusal| PeerRefusal::Failed(StoreError::Refused(refusal)))?;
+        if let (Query::Lease(id), Content::Lease(Some(lease))) = (query, &mut answer.content) {
+            let remaining = self.remaining(LifetimeId::Lease(*id)).await;
+            lease.remaining = remaining.map_or(lease.ttl, |remaining| remaining.as_secs());
+        }
+        Ok(answer)
+    }
+
+    /// Time that a lease or a session has left; `None` if only another member knows.
+    async fn remaining(&self, id: LifetimeId) -> Option<Duration> {
+        let (done, remaining) = oneshot::channel();
+        self.renewals.send(Renewal::Remaining { id, done }).await.ok()?;
+        remaining.await.ok()?
+    }
+
+    /// Renews a lease or a session.
+    pub(super) async fn renew(&self, id: LifetimeId) -> Result<Option<Duration>, PeerRefusal> {
+        if !self.is_leader() {
+            return Err(self.other_leader());
+        }
+        // The lifetime may have been created by a write that is not applied yet, or the leader may be deposed.
+        self.voter.confirm().await.map_err(|_| self.other_leader())?;
+        let (done, renewed) = oneshot::channel();
+        let gone = |_| self.other_leader();
+        self.renewals.send(Renewal::Renew { id, done }).await.map_err(|_| self.other_leader())?;
+        renewed.await.map_err(gone)?.map_err(PeerRefusal::Failed)
+    }
+
+    /// Sends the changes of a range, until the receiver is dropped or the history ends.
+    pub(super) async fn watch(&self, watch: Watch, messages: &mpsc::Sender<WatchMessage>) {
+        let waiter = self.interests.register(Interest::Keys(watch.range.clone()));
+        let applied = self.voter.applied();
+        let state = applied.borrow().state.clone();
+        let mut next = watch.from.unwrap_or_else(|| state.revision().next());
+        let mut seen_from = next;
+        if messages.send(WatchMessage::Began(state.revision())).await.is_err() {
+            return;
+        }
+        loop {
+            let state = applied.borrow().state.clone();
+            if seen_from < state.compacted() {
+                let _ = messages.send(WatchMessage::Compacted(state.compacted())).await;
+                return;
+            }
+            for message in changes(&state, &watch.range, seen_from) {
+                if messages.send(message).await.is_err() {
+                    return;
+                }
+            }
+            next = next.max(state.revision().next());
+            tokio::select! {
+                first = waiter.changed() => seen_from = first.max(next),
+                () = messages.closed() => return,
+                () = self.ended.cancelled() => return,
+                () = sleep(PROGRESS) => {
+                    if let Some(revision) = waiter.unchanged_up_to().filter(|revision| revision.next() >= next) {
+                        next = revision.next();
+                        if messages.send(WatchMessage::Progress(revision)).await.is_err() {
+                            return;
+                        }
+                    }
+                    seen_from = next;
+                }
+            }
+        }
+    }
+}
+
+/// The changes of a range from a revision on, in messages of whole revisions.
+fn changes(state: &State, range: &KeyRange, from: Revision) -> Vec<WatchMessage> {
+    let (mut messages, mut pending, mut octets) = (Vec::new(), Vec::<Change>::new(), 0);
+    let message = |changes| WatchMessage::Changes { revision: state.revision(), changes };
+    for change in state.changes(Revision(from.0.saturating_sub(1))).filter(|change| range.contains(&change.key)) {
+        let is_next_revision = pending.last().is_some_and(|last| last.revision != change.revision);
+        if is_next_revision && (pending.len() >= CHANGES || octets >= CHANGE_OCTETS) {
+            messages.push(message(std::mem::take(&mut pending)));
+            octets = 0;
+        }
+        octets += change.key.octets().len() + change.entry.as_ref().map_or(0, |entry| entry.value.len());
+        pending.push(change.clone());
+    }
+    if !pending.is_empty() {
+        messages.push(message(pending));
+    }
+    messages
+}
+
+/// The part of the state that a query covers.
+fn interest(query: &Query) -> Interest {
+    match query {
+        Query::Range(range) => Interest::Keys(range.range.clone()),
+        Query::Key(key) => Interest::Keys(KeyRange::Key(key.clone())),
+        Query::Prefix(prefix) | Query::Keys { prefix, .. } => Interest::Keys(KeyRange::prefix(prefix.clone())),
+        Query::Session(_) | Query::Sessions { .. } | Query::Lease(_) | Query::Leases | Query::Totals => {
+            Interest::Sessions
+        }
+    }
+}

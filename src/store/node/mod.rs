@@ -1,0 +1,126 @@
+//! The store's task on each node: takes requests of this node's APIs and of other nodes.
+//!
+//! ```text
+//! requests ─► router ─┬─► local: this node's member, as leader or for a stale read
+//!                     └─► peers ─► serve, on a voter ─► local
+//! ```
+
+mod answer;
+mod describe;
+mod exchange;
+mod founding;
+mod interest;
+mod leader;
+mod local;
+mod member;
+mod membership;
+pub(crate) mod recovery;
+mod renewal;
+mod router;
+mod serve;
+mod status;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    member::Node,
+    router::{Known, Router},
+};
+use super::{
+    peers::{self, Peers},
+    request::Request,
+};
+use crate::{
+    metrics,
+    model::{catalog::Catalog, keyring::Keyring},
+};
+
+/// Requests of other nodes that wait to be carried out.
+const INCOMING: usize = peers::MAX_CALLS;
+
+/// Settings of the store on this node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of this node.
+    pub node: String,
+    /// Names of the first voters.
+    pub voters: Vec<String>,
+    /// Folder of the log and the snapshot.
+    pub folder: PathBuf,
+    /// Octets of keys, values and history from which writes are refused.
+    pub max_octets: u64,
+    /// Metrics of the store.
+    pub metrics: metrics::Store,
+}
+
+/// Gossip addresses of nodes by name.
+pub type Addresses = BTreeMap<String, SocketAddr>;
+
+/// Inputs of the store's task.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Requests of this node.
+    pub requests: mpsc::Receiver<Request>,
+    /// Connections of other nodes.
+    pub connections: mpsc::Receiver<TcpStream>,
+    /// Keys that connections are sealed with; `None` without encryption.
+    pub keyring: watch::Receiver<Option<Keyring>>,
+    /// Addresses of the other nodes.
+    pub addresses: watch::Receiver<Arc<Addresses>>,
+    /// Nodes and checks that sessions are bound to.
+    pub catalog: watch::Receiver<Catalog>,
+}
+
+/// Runs the store on this node until shutdown.
+pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken) {
+    let Settings { node: own, voters, folder, max_octets, metrics } = settings;
+    let Inputs { mut requests, connections, keyring, addresses, catalog } = inputs;
+    let own: Arc<str> = own.into();
+    let peers = Peers::new(own.to_string(), keyring.clone(), addresses);
+    let (incoming, mut arrived) = mpsc::channel(INCOMING);
+    let (local, member) = watch::channel(None);
+    let node = Node {
+        own: own.clone(),
+        folder: folder.into(),
+        max_octets,
+        metrics,
+        peers: peers.clone(),
+        catalog,
+        local: Arc::new(local),
+        starting: Arc::new(Mutex::new(())),
+        shutdown: shutdown.clone(),
+    };
+    let router = Router {
+        own: own.clone(),
+        voters: voters.clone().into(),
+        peers,
+        local: member,
+        known: watch::Sender::new(Known::default()),
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(peers::serve(connections, keyring, own.to_string(), incoming, shutdown.clone()));
+    tasks.spawn(upkeep::run(node.clone(), voters));
+    tasks.spawn(router.clone().follow_members());
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => drop(tokio::spawn(router.clone().carry_out(request))),
+                None => break,
+            },
+            Some(incoming) = arrived.recv() => drop(tokio::spawn(serve::serve(node.clone(), incoming))),
+            () = shutdown.cancelled() => break,
+        }
+    }
+    tasks.shutdown().await;
+    node.end().await;
+}

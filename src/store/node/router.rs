@@ -1,0 +1,298 @@
+//! Routes requests of this node to a member that can carry them out: its own, the leader, or any voter.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::debug;
+
+use super::{answer::answer, describe::describe, exchange::exchange, local::Local, membership::change, status::status};
+use crate::store::{
+    command::{Command, Outcome},
+    lease::LifetimeId,
+    message::{KnownMember, PeerRefusal, PeerRequest, decode},
+    peers::{PeerError, Peers},
+    query::{Answer, Consistency, Query, Wait},
+    request::{MembershipChange, Request, Status, StoreError},
+    watch::{Watch, WatchMessage},
+};
+
+/// Time for which a request looks for a leader: longer than an election.
+const PATIENCE: Duration = Duration::from_secs(7);
+/// Time limit for a change of the voters: a learner needs a whole snapshot first.
+const MEMBERSHIP: Duration = Duration::from_secs(300);
+/// Time limit for the status of the leader.
+const STATUS: Duration = Duration::from_secs(1);
+/// Pause before another attempt, so that nodes without a leader do not spin.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Routes requests.
+#[derive(Clone)]
+pub(super) struct Router {
+    /// Name of this node.
+    pub(super) own: Arc<str>,
+    /// Names of the configured voters.
+    pub(super) voters: Arc<[String]>,
+    pub(super) peers: Peers,
+    /// This node's member, if it has one.
+    pub(super) local: watch::Receiver<Option<Local>>,
+    /// Names of the members and of the leader, as last heard.
+    pub(super) known: watch::Sender<Known>,
+}
+
+/// Members of the cluster, as this node has last heard of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) leader: Option<String>,
+    pub(super) members: Vec<String>,
+}
+
+/// Whether a request may be sent again if its outcome is unknown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It changes nothing, or the same once more.
+    Safe,
+    /// It may have been applied.
+    Unsafe,
+}
+
+impl Router {
+    /// Carries out a request.
+    pub(super) async fn carry_out(self, request: Request) {
+        // A client that no longer waits has dropped its end.
+        match request {
+            Request::Write { command, mut done } => tokio::select! {
+                outcome = self.write(command) => drop(done.send(outcome)),
+                () = done.closed() => {}
+            },
+            Request::Read { query, consistency, wait, mut done } => tokio::select! {
+                answer = self.read(query, consistency, wait) => drop(done.send(answer)),
+                () = done.closed() => {}
+            },
+            Request::Watch { watch, messages } => self.watch(watch, messages).await,
+            Request::Renew { id, done } => drop(done.send(self.renew(id).await)),
+            Request::Status { done } => drop(done.send(self.status().await)),
+            Request::Membership { change, done } => drop(done.send(self.change_membership(change).await)),
+        }
+    }
+
+    async fn write(&self, command: Command) -> Result<Outcome, StoreError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(local) = self.leading() {
+                match timeout_at(until, local.write(command.clone())).await {
+                    Err(_) => return Err(StoreError::NoLeader),
+                    Ok(Ok(outcome)) => return Ok(outcome),
+                    Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
+                    Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
+                }
+                sleep(RETRY).await;
+                continue;
+            }
+            return self.ask_leader(&PeerRequest::Write(command), Repeat::Unsafe, until, Duration::ZERO).await;
+        }
+    }
+
+    async fn read(&self, query: Query, consistency: Consistency, wait: Option<Wait>) -> Result<Answer, StoreError> {
+        let longest = wait.map_or(Duration::ZERO, |wait| wait.limit);
+        let until = Instant::now() + PATIENCE + longest;
+        let local = self.local.borrow().clone();
+        if let Some(local) = local.filter(|local| consistency == Consistency::Stale || local.is_leader()) {
+            match local.read(&query, consistency, wait).await {
+                Ok(answer) => return Ok(answer),
+                Err(PeerRefusal::Failed(error)) => return Err(error),
+                Err(PeerRefusal::NotLeader(leader)) => self.hear_of(leader),
+            }
+        }
+        let request = PeerRequest::Read { query, consistency, wait };
+        self.ask_leader(&request, Repeat::Safe, until, longest).await
+    }
+
+    async fn renew(&self, id: LifetimeId) -> Result<Option<Duration>, StoreError> {
+        let until = Instant::now() + PATIENCE;
+        if let Some(local) = self.leading() {
+            match timeout_at(until, local.renew(id)).await {
+                Ok(Ok(renewed)) => return Ok(renewed),
+                Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
+                Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
+                Err(_) => return Err(StoreError::NoLeader),
+            }
+        }
+        self.ask_leader(&PeerRequest::Renew(id), Repeat::Safe, until, Duration::ZERO).await
+    }
+
+    async fn change_membership(&self, wanted: MembershipChange) -> Result<(), StoreError> {
+        let until = Instant::now() + MEMBERSHIP;
+        if let Some(local) = self.leading() {
+            return change(&local, &self.peers, &wanted).await;
+        }
+        self.ask_leader(&PeerRequest::Membership(wanted), Repeat::Unsafe, until, MEMBERSHIP).await
+    }
+
+    /// The state of the store's cluster, from this node's member, the leader, or another voter.
+    async fn status(&self) -> Status {
+        if let Some(local) = self.leading() {
+            return status(&local, &self.own);
+        }
+        let until = Instant::now() + STATUS;
+        let asked = self.ask_leader::<Status>(&PeerRequest::Status, Repeat::Safe, until, Duration::ZERO);
+        if let Ok(Ok(status)) = timeout_at(until, asked).await {
+            return status;
+        }
+        match self.local.borrow().clone() {
+            Some(local) => status(&local, &self.own),
+            None => Status { node: self.own.to_string(), ..Status::default() },
+        }
+    }
+
+    /// Watches here or on a voter. Ends without a word if the voter is gone: the client goes on elsewhere.
+    async fn watch(&self, watch: Watch, messages: mpsc::Sender<WatchMessage>) {
+        let local = self.local.borrow().clone();
+        if let Some(local) = local.filter(|local| !local.voter.role().has_failed) {
+            return local.watch(watch, &messages).await;
+        }
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until && !messages.is_closed() {
+            for node in self.candidates() {
+                let Ok(mut received) = self.peers.stream(&node, 0, PeerRequest::Watch(watch.clone()).encode()).await
+                else {
+                    continue;
+                };
+                // The first message tells that the node has a member.
+                let Some(first) = received.recv().await.and_then(|octets| decode(&octets)) else { continue };
+                if messages.send(first).await.is_err() {
+                    return;
+                }
+                while let Some(octets) = received.recv().await {
+                    let Some(message) = decode(&octets) else { return };
+                    if messages.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                return;
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// This node's member, if it is the leader.
+    fn leading(&self) -> Option<Local> {
+        self.local.borrow().clone().filter(Local::is_leader)
+    }
+
+    /// Sends a request to the leader until one carries it out. `longest` is added to the time limit of each attempt.
+    async fn ask_leader<T: DeserializeOwned>(
+        &self,
+        request: &PeerRequest,
+        repeat: Repeat,
+        until: Instant,
+        longest: Duration,
+    ) -> Result<T, StoreError> {
+        let (mut was_reached, mut next) = (false, None::<String>);
+        while Instant::now() < until {
+            let candidates = match next.take() {
+                Some(leader) => vec![leader],
+                None => self.candidates(),
+            };
+            for node in candidates.iter().filter(|node| **node != *self.own) {
+                let limit = until.saturating_duration_since(Instant::now()).min(PATIENCE) + longest;
+                match exchange(&self.peers, node, request, limit).await {
+                    Ok(reply) => match decode::<Result<T, PeerRefusal>>(&reply) {
+                        Some(Ok(outcome)) => {
+                            self.hear_of(Some(node.clone()));
+                            return Ok(outcome);
+                        }
+                        Some(Err(PeerRefusal::Failed(error))) => return Err(error),
+                        Some(Err(PeerRefusal::NotLeader(leader))) => {
+                            was_reached = true;
+                            self.hear_of(leader.clone());
+                            if leader.is_some() {
+                                next = leader.filter(|leader| leader != node);
+                                break;
+                            }
+                        }
+                        None => debug!(node, "store: a reply cannot be read"),
+                    },
+                    // Nothing was sent.
+                    Err(PeerError::Unreachable | PeerError::Overloaded) => {}
+                    Err(_) if repeat == Repeat::Safe => {}
+                    Err(_) => return Err(StoreError::NoLeader),
+                }
+            }
+            if let Some(local) = self.leading() {
+                // This node has become the leader meanwhile.
+                return self.ask_own(&local, request).await;
+            }
+            sleep(RETRY).await;
+        }
+        Err(if was_reached { StoreError::NoLeader } else { StoreError::Unreachable })
+    }
+
+    /// Carries out a request here that was meant for another leader.
+    async fn ask_own<T: DeserializeOwned>(&self, local: &Local, request: &PeerRequest) -> Result<T, StoreError> {
+        let reply = answer(local, &self.peers, &self.own, request.clone()).await;
+        match reply.and_then(|octets| decode::<Result<T, PeerRefusal>>(&octets)) {
+            Some(Ok(outcome)) => Ok(outcome),
+            Some(Err(PeerRefusal::Failed(error))) => Err(error),
+            Some(Err(PeerRefusal::NotLeader(_))) | None => Err(StoreError::NoLeader),
+        }
+    }
+
+    /// Names of nodes that may have a member, the leader first.
+    fn candidates(&self) -> Vec<String> {
+        let known = self.known.borrow();
+        let mut names: Vec<String> = Vec::new();
+        let role = self.local.borrow().as_ref().map(|local| local.voter.role());
+        let leader = role.as_ref().and_then(|role| role.leader.as_ref()).or(known.leader.as_ref());
+        let members = role.iter().flat_map(|role| &role.members).map(|member| &member.node);
+        for name in leader.into_iter().chain(members).chain(&known.members).chain(&*self.voters) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    fn hear_of(&self, leader: Option<String>) {
+        self.known.send_if_modified(|known| {
+            let is_new = known.leader != leader;
+            known.leader = leader;
+            is_new
+        });
+    }
+
+    /// Learns the members from the voters from time to time: the configuration names the first ones only.
+    pub(super) async fn follow_members(self) {
+        loop {
+            for node in self.candidates() {
+                if *node == *self.own {
+                    continue;
+                }
+                if let Some(description) = describe(&self.peers, &node, &PeerRequest::Describe).await
+                    && !description.members.is_empty()
+                {
+                    let members = voters_first(&description.members);
+                    self.known.send_if_modified(|known| {
+                        let is_new = known.members != members;
+                        known.members = members;
+                        is_new
+                    });
+                    break;
+                }
+            }
+            sleep(FOLLOW_MEMBERS).await;
+        }
+    }
+}
+
+/// Time between two looks at the members.
+const FOLLOW_MEMBERS: Duration = Duration::from_secs(10);
+
+fn voters_first(members: &[KnownMember]) -> Vec<String> {
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|member| !member.is_voter);
+    members.into_iter().map(|member| member.node.clone()).collect()
+}

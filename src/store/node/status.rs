@@ -1,0 +1,34 @@
+//! The state of the store's cluster, as one member sees it.
+
+use super::local::Local;
+use crate::store::request::{MemberStatus, Status};
+
+/// Returns the state as this node's member sees it.
+pub(super) fn status(local: &Local, own: &str) -> Status {
+    let (role, applied) = (local.voter.role(), local.voter.applied());
+    let applied = applied.borrow();
+    let totals = applied.state.totals();
+    let lag = |id| role.is_leader.then(|| role.last_log.saturating_sub(*role.replicated.get(&id).unwrap_or(&0)));
+    let members = role.members.iter().map(|member| MemberStatus {
+        id: member.id,
+        node: member.node.clone(),
+        is_voter: member.is_voter,
+        lag: lag(member.id),
+        unreached: None,
+    });
+    Status {
+        cluster_id: applied.state.cluster_id(),
+        member_id: local.voter.id(),
+        node: own.to_owned(),
+        // A leader that no majority confirms is none.
+        leader: role.leader.filter(|_| !role.is_leader || local.is_leader()),
+        term: role.term,
+        revision: applied.state.revision(),
+        last_log: role.last_log,
+        applied: applied.index,
+        keys: totals.keys,
+        octets: totals.octets + totals.history_octets,
+        max_octets: applied.state.max_octets(),
+        members: members.collect(),
+    }
+}

@@ -1,0 +1,298 @@
+//! Full and damaged disks of voters, and images of their folders.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    cluster::{Cluster, SOON, copy_folder},
+    get, key, put, value,
+};
+use crate::store::{
+    key::{KeyRange, Revision},
+    query::{Consistency, Query},
+    request::{Status, Store, StoreError},
+    watch::{Watch, WatchMessage},
+};
+
+/// A small file system in memory, until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts a disk at a folder; `None` if this user must not.
+    fn mount(folder: &Path) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder.to_owned()))
+    }
+
+    /// Fills the disk with a file.
+    fn fill(&self) {
+        let mut ballast = File::create(self.0.join("ballast")).unwrap();
+        while ballast.write_all(&[0; 4096]).is_ok() {}
+        while ballast.write_all(&[0]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// Waits until a voter has a value in its own state.
+async fn wait_for_value(store: &Store, name: &str, expected: &str) {
+    let until = Instant::now() + SOON;
+    loop {
+        let answer = store.read(Query::Key(key(name)), Consistency::Stale, None).await;
+        if answer.is_ok_and(|answer| value(&answer.content).as_deref() == Some(expected)) {
+            return;
+        }
+        assert!(Instant::now() < until, "{name} is not {expected}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_with_a_full_disk_gives_up_and_recovers_by_itself() {
+    let mut cluster = Cluster::start(3, 0).await;
+    put(cluster.store("a"), "key", "1").await;
+    let is_complete = |status: &Status| status.members.iter().filter(|member| member.is_voter).count() == 3;
+    let before = cluster.wait_for("three voters", is_complete).await;
+    cluster.stop("c").await;
+    cluster.wipe("c");
+    let Some(disk) = SmallDisk::mount(&cluster.data("c")) else {
+        return eprintln!("skipped: this user cannot mount a file system");
+    };
+    cluster.run("c").await;
+    let is_replaced = |status: &Status| {
+        let of_c = |status: &Status| status.members.iter().find(|member| member.node == "c").map(|member| member.id);
+        is_complete(status) && status.members.len() == 3 && of_c(status) != of_c(&before)
+    };
+    cluster.wait_for("a new id", is_replaced).await;
+    while cluster.leader().await != "c" {
+        let leader = cluster.leader().await;
+        cluster.stop(&leader).await;
+        cluster.leader().await;
+        cluster.run(&leader).await;
+    }
+    // A client of the voter watches, and must not keep it from starting again.
+    let watch = Watch { range: KeyRange::prefix("key"), from: Some(Revision(2)) };
+    let mut messages = cluster.store("c").watch(watch).await.unwrap();
+    assert!(matches!(messages.recv().await, Some(WatchMessage::Began(_))));
+    disk.fill();
+    for count in 0..50 {
+        put(cluster.store("a"), "key", &count.to_string().repeat(1000)).await;
+    }
+    put(cluster.store("b"), "key", "last").await;
+    assert_eq!(get(cluster.store("c"), "key").await.as_deref(), Some("last"), "the node forwards");
+    let end = async { while messages.recv().await.is_some() {} };
+    timeout(SOON, end).await.expect("the watch of a voter that cannot write ends");
+    disk.empty();
+    wait_for_value(cluster.store("c"), "key", "last").await;
+    put(cluster.store("c"), "key", "after").await;
+    wait_for_value(cluster.store("c"), "key", "after").await;
+    cluster.stop("c").await;
+}
+
+/// Writes keys one after another.
+struct Writer {
+    acknowledged: Arc<AtomicU64>,
+    ends: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(store: &Store) -> Self {
+        let (store, acknowledged, ends) =
+            (store.clone(), Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let task = tokio::spawn({
+            let (acknowledged, ends) = (acknowledged.clone(), ends.clone());
+            async move {
+                while !ends.load(Relaxed) {
+                    let number = acknowledged.load(Relaxed) + 1;
+                    put(&store, &number.to_string(), &number.to_string()).await;
+                    acknowledged.store(number, Relaxed);
+                }
+            }
+        });
+        Self { acknowledged, ends, task }
+    }
+
+    /// Number of writes that were acknowledged.
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Relaxed)
+    }
+
+    async fn wait_for(&self, number: u64) {
+        timeout(SOON, async {
+            while self.acknowledged() < number {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Ends and returns the number of writes.
+    async fn end(self) -> u64 {
+        self.ends.store(true, Relaxed);
+        timeout(SOON, self.task).await.unwrap().unwrap();
+        self.acknowledged.load(Relaxed)
+    }
+}
+
+/// Asserts that all writes up to a number are there.
+async fn assert_written(store: &Store, number: u64, context: &str) {
+    for number in (1..=number).map(|number| number.to_string()) {
+        assert_eq!(get(store, &number).await.as_ref(), Some(&number), "{context}");
+    }
+}
+
+/// The newest file of a log.
+fn newest_file(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "wal")).max().unwrap()
+}
+
+/// Octets of the file up to the last one that is not zero.
+fn written(path: &Path) -> u64 {
+    let octets = fs::read(path).unwrap();
+    octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last as u64 + 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_of_a_running_voter_has_every_acknowledged_write() {
+    let mut random = fastrand::Rng::with_seed(20);
+    let cluster = Cluster::start(1, 0).await;
+    let writer = Writer::start(cluster.store("a"));
+    let images = TempDir::new().unwrap();
+    // A torn write leaves a part of a record, or zeros, behind the last whole record.
+    for (round, torn) in ["whole", "part", "zeros", "whole", "part"].into_iter().enumerate() {
+        writer.wait_for(400 * (round as u64 + 1)).await;
+        let acknowledged = writer.acknowledged();
+        let image = images.path().join(round.to_string());
+        copy_folder(&cluster.data("a"), &image);
+        let newest = newest_file(&image);
+        match torn {
+            "part" => {
+                // The file begins with a record of 21 octets, the state of an empty log.
+                let mut part = vec![0; random.usize(1..21)];
+                File::open(&newest).unwrap().read_exact_at(&mut part, 0).unwrap();
+                OpenOptions::new().append(true).open(&newest).unwrap().write_all(&part).unwrap();
+            }
+            "zeros" => OpenOptions::new().append(true).open(&newest).unwrap().write_all(&[0; 1000]).unwrap(),
+            _ => {}
+        }
+        let mut restored = Cluster::start_from(1, 0, &[("a", &image)]).await;
+        assert_written(restored.store("a"), acknowledged, &format!("round {round}: {torn}")).await;
+        restored.stop("a").await;
+    }
+    writer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voter_without_the_snapshot_of_its_log_does_not_start_empty() {
+    let mut cluster = Cluster::start(1, 0).await;
+    let writer = Writer::start(cluster.store("a"));
+    timeout(SOON, async {
+        while !cluster.data("a").join("snapshot").exists() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    writer.end().await;
+    cluster.stop("a").await;
+    fs::rename(cluster.data("a").join("snapshot"), cluster.data("a").join("kept")).unwrap();
+    cluster.run("a").await;
+    let read = cluster.store("a").read(Query::Key(key("1")), Consistency::Stale, None).await;
+    assert_eq!(read, Err(StoreError::Unreachable));
+    cluster.stop("a").await;
+    fs::rename(cluster.data("a").join("kept"), cluster.data("a").join("snapshot")).unwrap();
+    cluster.run("a").await;
+    assert_eq!(get(cluster.store("a"), "1").await.as_deref(), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn write_that_a_majority_has_outlives_a_log_that_lost_its_end() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut cluster = Cluster::start(3, 0).await;
+    let mut acknowledged = 0;
+    for round in 0..5 {
+        let context = format!("seed {seed}, round {round}");
+        let writer = Writer::start(cluster.store(["a", "b", "c"][random.usize(..3)]));
+        writer.wait_for(100).await;
+        acknowledged = acknowledged.max(writer.end().await);
+        cluster
+            .wait_for("equal logs", |status| {
+                status.members.len() == 3 && status.members.iter().all(|member| member.lag == Some(0))
+            })
+            .await;
+        for name in ["a", "b", "c"] {
+            cluster.stop(name).await;
+        }
+        let victim = ["a", "b", "c"][random.usize(..3)];
+        let newest = newest_file(&cluster.data(victim));
+        let (file, len) = (OpenOptions::new().write(true).open(&newest).unwrap(), written(&newest));
+        let cut = random.u64(len / 2..len);
+        file.set_len(cut).unwrap();
+        for name in ["a", "b", "c"] {
+            cluster.run(name).await;
+        }
+        assert_written(cluster.store(victim), acknowledged, &context).await;
+        wait_for_value(cluster.store(victim), &acknowledged.to_string(), &acknowledged.to_string()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn voter_with_a_damaged_log_stays_out_and_forwards() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut cluster = Cluster::start(3, 0).await;
+    let writer = Writer::start(cluster.store("a"));
+    writer.wait_for(200).await;
+    let acknowledged = writer.end().await;
+    cluster.stop("c").await;
+    let image = TempDir::new().unwrap();
+    copy_folder(&cluster.data("c"), image.path());
+    for round in 0..8 {
+        cluster.wipe("c");
+        copy_folder(image.path(), &cluster.data("c"));
+        let newest = newest_file(&cluster.data("c"));
+        let at = random.u64(..written(&newest) / 2);
+        let mut octet = [0];
+        let file = OpenOptions::new().read(true).write(true).open(&newest).unwrap();
+        file.read_exact_at(&mut octet, at).unwrap();
+        file.write_all_at(&[octet[0] ^ 1 << random.u8(..8)], at).unwrap();
+        let size = file.metadata().unwrap().len();
+        cluster.run("c").await;
+        let context = format!("seed {seed}, round {round}, octet {at}");
+        put(cluster.store("c"), "after", &round.to_string()).await;
+        let stale = cluster.store("c").read(Query::Key(key("1")), Consistency::Stale, None).await.unwrap();
+        assert_eq!(value(&stale.content).as_deref(), Some("1"), "{context}");
+        cluster.stop("c").await;
+        assert_eq!(file.metadata().unwrap().len(), size, "{context}: a damaged log is not cut");
+    }
+    assert_written(cluster.store("b"), acknowledged, "the others go on").await;
+}

@@ -1,0 +1,105 @@
+//! Raft's messages between members, carried by [`Peers`].
+
+use bytes::Bytes;
+use openraft::{
+    AnyError, Raft, RaftNetwork, RaftNetworkFactory,
+    error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable},
+    network::RPCOption,
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
+        VoteResponse,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Member, MemberId, Types};
+use crate::store::{
+    message::PeerRequest,
+    peers::{PeerError, Peers},
+};
+
+/// A message of a leader or a candidate.
+#[derive(Serialize, Deserialize)]
+enum Call {
+    Append(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<MemberId>),
+    Snapshot(InstallSnapshotRequest<Types>),
+}
+
+type Reply<T, E = openraft::error::Infallible> = Result<T, RaftError<MemberId, E>>;
+type CallError<E = openraft::error::Infallible> = RPCError<MemberId, Member, RaftError<MemberId, E>>;
+
+/// Creates the connections of a member to others.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub(super) peers: Peers,
+}
+
+/// The connection to one member.
+pub(super) struct Connection {
+    peers: Peers,
+    to: MemberId,
+    node: String,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, to: MemberId, member: &Member) -> Connection {
+        Connection { peers: self.peers.clone(), to, node: member.node.clone() }
+    }
+}
+
+impl Connection {
+    async fn call<T: DeserializeOwned, E>(&self, call: &Call, option: &RPCOption) -> Result<T, CallError<E>>
+    where
+        E: std::error::Error + DeserializeOwned,
+    {
+        let unreachable = |error: &PeerError| RPCError::Unreachable(Unreachable::new(error));
+        let octets = postcard::to_stdvec(call).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        let request = PeerRequest::Raft { to: self.to, octets: octets.into() };
+        let reply = self.peers.call(&self.node, 0, request.encode(), option.hard_ttl()).await;
+        let reply = reply.map_err(|error| unreachable(&error))?;
+        let reply: Reply<T, E> = postcard::from_bytes(&reply).map_err(|error| {
+            // Another member answers at this name, or another version.
+            RPCError::Unreachable(Unreachable::new(&AnyError::new(&error)))
+        })?;
+        reply.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))
+    }
+}
+
+impl RaftNetwork<Types> for Connection {
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<MemberId>, CallError> {
+        self.call(&Call::Append(request), &option).await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        request: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<MemberId>, CallError<InstallSnapshotError>> {
+        self.call(&Call::Snapshot(request), &option).await
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<MemberId>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<MemberId>, CallError> {
+        self.call(&Call::Vote(request), &option).await
+    }
+}
+
+/// Passes a message of another member to Raft. Returns the reply; `None` if the message cannot be read.
+pub(super) async fn answer(raft: &Raft<Types>, octets: &[u8]) -> Option<Bytes> {
+    let reply = match postcard::from_bytes(octets).ok()? {
+        Call::Append(request) => postcard::to_stdvec(&raft.append_entries(request).await),
+        Call::Vote(request) => postcard::to_stdvec(&raft.vote(request).await),
+        Call::Snapshot(request) => postcard::to_stdvec(&raft.install_snapshot(request).await),
+    };
+    reply.ok().map(Bytes::from)
+}

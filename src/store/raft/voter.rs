@@ -1,0 +1,342 @@
+//! A member of the store's cluster on this node: Raft, its log, and its applied state.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use openraft::{
+    ChangeMembers, Config, Raft, ServerState, SnapshotPolicy,
+    error::{ClientWriteError, InitializeError, RaftError},
+};
+use thiserror::Error;
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Applied, Member, MemberId, Types,
+    batch::{Proposal, propose},
+    leadership::{Confirmed, confirm},
+    log::Log,
+    machine::Machine,
+    network::{Network, answer},
+    snapshot_file::{SnapshotFileError, Snapshots},
+};
+use crate::{
+    metrics,
+    store::{
+        command::{Command, Outcome},
+        message::KnownMember,
+        peers::Peers,
+        request::StoreError,
+    },
+};
+
+/// Time limit of a message to a follower: its write to disk included.
+const REPLICATION_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time without a heartbeat after which a follower may start an election. openraft waits for a further maximum first, during
+/// which it trusts the leader.
+const ELECTION_TIMEOUT: (Duration, Duration) = (Duration::from_millis(600), Duration::from_millis(1200));
+/// Time limit of a part of a snapshot; the last part includes its installation.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Octets of a part of a snapshot.
+const SNAPSHOT_PART: u64 = 1 << 20;
+/// Entries after which a snapshot is taken; fewer in tests, so that followers and restarts need snapshots.
+const ENTRIES_PER_SNAPSHOT: u64 = if cfg!(test) { 1_000 } else { 50_000 };
+/// Entries before the snapshot that are kept for followers that are a little behind.
+const KEPT_ENTRIES: u64 = if cfg!(test) { 100 } else { 5_000 };
+/// Entries that a follower may lack before it gets a snapshot instead.
+const MAX_LAG: u64 = 100_000;
+/// Entries in one message to a follower.
+const MAX_ENTRIES_SENT: u64 = 256;
+/// Commands that wait to be proposed.
+const PROPOSALS: usize = 8192;
+/// Reads that wait for a confirmation.
+const READERS: usize = 8192;
+/// Name of the log's folder.
+pub(super) const LOG: &str = "log";
+
+/// Reasons why a member cannot start.
+#[derive(Debug, Error)]
+pub(in crate::store) enum VoterError {
+    /// The log cannot be read, or another process uses it.
+    #[error("cannot open the log of the store: {0}")]
+    Log(io::Error),
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFileError),
+    /// The log does not begin where the snapshot ends.
+    #[error(
+        "the snapshot of the store is missing or too old: it has the log up to entry {snapshot}, and the log begins behind \
+         entry {purged}; restore the snapshot, or empty the folder to fetch all from the other voters"
+    )]
+    Gap {
+        /// Last entry in the snapshot.
+        snapshot: u64,
+        /// Last entry that is not in the log.
+        purged: u64,
+    },
+    /// Raft refused to start.
+    #[error("cannot start the store: {0}")]
+    Raft(String),
+}
+
+/// The part of a member in its cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Role {
+    /// True if this member is the leader, as far as it knows.
+    pub(in crate::store) is_leader: bool,
+    /// Name of the leader that this member knows.
+    pub(in crate::store) leader: Option<String>,
+    /// Term of the election.
+    pub(in crate::store) term: u64,
+    /// Members of the cluster.
+    pub(in crate::store) members: Vec<KnownMember>,
+    /// Index of the last entry in the log.
+    pub(in crate::store) last_log: u64,
+    /// For the leader: index up to which each member has the log.
+    pub(in crate::store) replicated: BTreeMap<MemberId, u64>,
+    /// True if Raft has ended, since it could not write or has panicked.
+    pub(in crate::store) has_failed: bool,
+}
+
+/// A member of the store's cluster on this node.
+#[derive(Clone)]
+pub(in crate::store) struct Voter {
+    id: MemberId,
+    raft: Raft<Types>,
+    log: Log,
+    had_log: bool,
+    proposals: mpsc::Sender<Proposal>,
+    readers: mpsc::Sender<Confirmed>,
+    confirmed: watch::Receiver<Option<Instant>>,
+    applied: watch::Receiver<Applied>,
+    /// Held during a change of the members. openraft makes it in two steps, and panics if another change between them removes
+    /// this member.
+    changing: Arc<Mutex<()>>,
+}
+
+impl Voter {
+    /// Starts a member from its folder: with its log and state, or empty.
+    pub(in crate::store) async fn open(
+        folder: &Path,
+        id: MemberId,
+        peers: Peers,
+        max_octets: u64,
+        metrics: metrics::Store,
+    ) -> Result<Self, VoterError> {
+        let log = Log::open(&folder.join(LOG), metrics).map_err(VoterError::Log)?;
+        let machine = Machine::open(Snapshots::new(folder), max_octets)?;
+        let (had_log, applied) = (!log.is_empty(), machine.applied());
+        let (snapshot, purged) = (applied.borrow().index, log.purged());
+        if snapshot < purged {
+            return Err(VoterError::Gap { snapshot, purged });
+        }
+        let started = Raft::new(id, Arc::new(config()), Network { peers }, log.clone(), machine).await;
+        let raft = started.map_err(|error| VoterError::Raft(error.to_string()))?;
+        let (proposals, proposed) = mpsc::channel(PROPOSALS);
+        let (readers, waiting) = mpsc::channel(READERS);
+        let (confirmations, confirmed) = watch::channel(None);
+        tokio::spawn(propose(raft.clone(), proposed));
+        tokio::spawn(confirm(raft.clone(), waiting, applied.clone(), confirmations));
+        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, changing: Arc::default() })
+    }
+
+    pub(in crate::store) fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// Reports whether the member had votes or entries when it started.
+    pub(in crate::store) fn had_log(&self) -> bool {
+        self.had_log
+    }
+
+    /// Founds a cluster of these voters. Succeeds if the cluster exists.
+    pub(in crate::store) async fn found(&self, members: BTreeMap<MemberId, Member>) -> Result<(), StoreError> {
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(StoreError::Membership(error.to_string())),
+        }
+    }
+
+    /// Proposes a command. An error means that it may be applied or not.
+    pub(in crate::store) async fn propose(&self, command: Command) -> Result<Outcome, StoreError> {
+        self.queue(command).await.await.map_err(|_| StoreError::NoLeader)?
+    }
+
+    /// Queues a command to be proposed behind those that were queued before. Returns the receiver of the outcome, which ends
+    /// without one if Raft has ended.
+    pub(in crate::store) async fn queue(&self, command: Command) -> oneshot::Receiver<Result<Outcome, StoreError>> {
+        let (done, outcome) = oneshot::channel();
+        let _ = self.proposals.send(Proposal { command, done }).await;
+        outcome
+    }
+
+    /// Confirms that this member is the leader, and that the applied state reflects every write that was acknowledged
+    /// before the call.
+    pub(in crate::store) async fn confirm(&self) -> Result<(), StoreError> {
+        let (done, confirmed) = oneshot::channel();
+        self.readers.send(done).await.map_err(|_| StoreError::NoLeader)?;
+        confirmed.await.map_err(|_| StoreError::NoLeader)
+    }
+
+    /// The time at which a majority last confirmed the leadership of this member; `None` if it is not the leader.
+    pub(in crate::store) fn confirmed_at(&self) -> Option<Instant> {
+        *self.confirmed.borrow()
+    }
+
+    /// Follows the applied state.
+    pub(in crate::store) fn applied(&self) -> watch::Receiver<Applied> {
+        self.applied.clone()
+    }
+
+    /// Octets of the log on disk.
+    pub(in crate::store) fn log_octets(&self) -> u64 {
+        self.log.octets()
+    }
+
+    /// Takes a snapshot, so that the log can be cut.
+    pub(in crate::store) async fn take_snapshot(&self) {
+        // Fails only if Raft has ended.
+        let _ = self.raft.trigger().snapshot().await;
+    }
+
+    /// The part of the member in its cluster now.
+    pub(in crate::store) fn role(&self) -> Role {
+        let metrics = self.raft.metrics();
+        let role = role(&metrics.borrow());
+        // Without a word, if it panicked.
+        let has_ended = metrics.has_changed().is_err();
+        Role { has_failed: role.has_failed || has_ended, ..role }
+    }
+
+    /// Waits for a change of [`role`](Self::role).
+    pub(in crate::store) fn role_changes(&self) -> RoleChanges {
+        RoleChanges(self.raft.metrics())
+    }
+
+    /// Passes a message of another member to Raft. Returns the reply; `None` if the message is invalid.
+    pub(in crate::store) async fn answer(&self, octets: &[u8]) -> Option<Bytes> {
+        answer(&self.raft, octets).await
+    }
+
+    /// Adds a learner, which becomes a voter once it has the log. `replaced` are removed at the same time.
+    pub(in crate::store) async fn add(
+        &self,
+        id: MemberId,
+        node: &str,
+        replaced: &BTreeSet<MemberId>,
+    ) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.still_leads()?;
+        let member = Member { node: node.to_owned() };
+        self.raft.add_learner(id, member, true).await.map_err(|error| changed(&error))?;
+        let voters = self.role().members.into_iter().filter(|member| member.is_voter).map(|member| member.id);
+        let voters = voters.chain([id]).filter(|voter| !replaced.contains(voter)).collect();
+        self.set_voters(voters).await
+    }
+
+    /// Removes members.
+    pub(in crate::store) async fn remove(&self, removed: &BTreeSet<MemberId>) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.still_leads()?;
+        let members = self.role().members;
+        let (voters, learners): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.is_voter);
+        let voters: BTreeSet<_> = voters.into_iter().map(|member| member.id).collect();
+        let learners: BTreeSet<_> =
+            learners.into_iter().map(|member| member.id).filter(|id| removed.contains(id)).collect();
+        if !learners.is_empty() {
+            let change = ChangeMembers::RemoveNodes(learners);
+            self.raft.change_membership(change, false).await.map_err(|error| changed(&error))?;
+        }
+        match &voters - removed {
+            left if left == voters => Ok(()),
+            left if left.is_empty() => {
+                Err(StoreError::Membership("the last voter cannot be removed: add another one first".to_owned()))
+            }
+            left => self.set_voters(left).await,
+        }
+    }
+
+    /// Fails if an earlier change has removed this member.
+    fn still_leads(&self) -> Result<(), StoreError> {
+        if self.role().is_leader { Ok(()) } else { Err(StoreError::NoLeader) }
+    }
+
+    async fn set_voters(&self, voters: BTreeSet<MemberId>) -> Result<(), StoreError> {
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        self.raft.change_membership(change, false).await.map(drop).map_err(|error| changed(&error))
+    }
+
+    /// Ends the member.
+    pub(in crate::store) async fn end(&self) {
+        // The error tells that Raft panicked, which it has logged.
+        let _ = self.raft.shutdown().await;
+    }
+}
+
+/// Changes of a member's role.
+pub(in crate::store) struct RoleChanges(watch::Receiver<openraft::RaftMetrics<MemberId, Member>>);
+
+impl RoleChanges {
+    /// Waits for the next change. Returns false if Raft has ended.
+    pub(in crate::store) async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+fn config() -> Config {
+    let millis = |duration: Duration| duration.as_millis() as u64;
+    Config {
+        cluster_name: "muster".to_owned(),
+        heartbeat_interval: millis(REPLICATION_TIMEOUT),
+        // `leadership` sends heartbeats.
+        enable_heartbeat: false,
+        election_timeout_min: millis(ELECTION_TIMEOUT.0),
+        election_timeout_max: millis(ELECTION_TIMEOUT.1),
+        install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+        snapshot_max_chunk_size: SNAPSHOT_PART,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+        max_in_snapshot_log_to_keep: KEPT_ENTRIES,
+        replication_lag_threshold: MAX_LAG,
+        max_payload_entries: MAX_ENTRIES_SENT,
+        ..Config::default()
+    }
+}
+
+fn role(metrics: &openraft::RaftMetrics<MemberId, Member>) -> Role {
+    let membership = metrics.membership_config.membership();
+    let voters: BTreeSet<_> = membership.voter_ids().collect();
+    let members = membership.nodes().map(|(id, member)| KnownMember {
+        id: *id,
+        node: member.node.clone(),
+        is_voter: voters.contains(id),
+    });
+    let leader = metrics.current_leader.and_then(|leader| membership.get_node(&leader));
+    let replicated = metrics.replication.iter().flatten();
+    Role {
+        // openraft keeps a leader that was removed, and panics if it changes the members again.
+        is_leader: metrics.state == ServerState::Leader && membership.get_node(&metrics.id).is_some(),
+        leader: leader.map(|leader| leader.node.clone()),
+        term: metrics.current_term,
+        members: members.collect(),
+        last_log: metrics.last_log_index.unwrap_or_default(),
+        replicated: replicated.map(|(id, log_id)| (*id, log_id.map_or(0, |log_id| log_id.index))).collect(),
+        has_failed: metrics.running_state.is_err(),
+    }
+}
+
+fn changed(error: &RaftError<MemberId, ClientWriteError<MemberId, Member>>) -> StoreError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) | RaftError::Fatal(_) => StoreError::NoLeader,
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            StoreError::Membership(error.to_string())
+        }
+    }
+}
