@@ -1,6 +1,6 @@
 //! The tokens folder: files with the tokens of the HTTP API.
 //!
-//! A file has the key `tokens` with a list of tables of `name`, `scope` and `token`. Diagnostics never show a token.
+//! A file has the key `tokens` with a list of tables of `name`, `token`, and `scope` or `keys`. Diagnostics never show a token.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    model::token::{MAX_TOKEN, MIN_TOKEN, Scope, Token, Tokens},
+    model::token::{KeyAccess, KeyGrant, MAX_TOKEN, MIN_TOKEN, Permissions, Scope, Token, Tokens},
     printable,
     yaml::{
         Document,
@@ -27,7 +27,11 @@ const MAX_FILE: usize = 256 * 1024;
 /// Keys of a file.
 const FILE_KEYS: &[&str] = &["tokens"];
 /// Keys of a token.
-const TOKEN_KEYS: &[&str] = &["name", "scope", "token"];
+const TOKEN_KEYS: &[&str] = &["name", "scope", "keys", "token"];
+/// Keys of the access to keys of the store.
+const GRANT_KEYS: &[&str] = &["prefix", "access"];
+/// Most prefixes of a token: all of them are compared at each request.
+const MAX_GRANTS: usize = 64;
 
 /// The files of `http.tokens_dir`.
 pub fn folder(path: PathBuf) -> Folder {
@@ -68,7 +72,7 @@ fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
         Some((_, Value::List(items))) => items.iter().filter_map(|item| read_token(reader, item)).collect(),
         Some((node, _)) => {
             // `mismatch` would print the value.
-            reader.error(node.id, "expected a list of tables with `name`, `scope` and `token`");
+            reader.error(node.id, "expected a list of tables with `name`, `token`, and `scope` or `keys`");
             Vec::new()
         }
     }
@@ -76,7 +80,7 @@ fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
 
 fn read_token(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Token> {
     if !matches!(node.value, Value::Table(_)) {
-        reader.error(node.id, "expected a table with `name`, `scope` and `token`");
+        reader.error(node.id, "expected a table with `name`, `token`, and `scope` or `keys`");
         return None;
     }
     let table = reader.table(node, "a token", TOKEN_KEYS)?;
@@ -94,10 +98,56 @@ fn read_token(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Token> {
         }
         token
     });
-    for key in TOKEN_KEYS.iter().filter(|key| table.get(key).is_none()) {
+    for key in ["name", "token"].iter().filter(|key| table.get(key).is_none()) {
         reader.error(node.id, format!("the token has no `{key}`"));
     }
-    Some(Token::new(&name?, scope?, &token?))
+    let keys = match table.get("keys") {
+        None if scope.is_none() => {
+            if table.get("scope").is_none() {
+                reader.error(node.id, "the token has no `scope` and no `keys`: it permits nothing");
+            }
+            return None;
+        }
+        None => Vec::new(),
+        Some(node) => read_grants(reader, node)?,
+    };
+    // A scope that cannot be read is reported.
+    if table.get("scope").is_some() && scope.is_none() {
+        return None;
+    }
+    Some(Token::new(&name?, Permissions { scope, keys }, &token?))
+}
+
+/// Reads the access to keys of the store.
+fn read_grants(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Vec<KeyGrant>> {
+    match &node.value {
+        Value::List(items) if (1..=MAX_GRANTS).contains(&items.len()) => {
+            items.iter().map(|item| read_grant(reader, item)).collect()
+        }
+        _ => {
+            reader.error_with_hint(
+                node.id,
+                format!("expected a list of 1 to {MAX_GRANTS} tables with `prefix` and `access`"),
+                "write `keys: [{prefix: app/, access: read}]`",
+            );
+            None
+        }
+    }
+}
+
+fn read_grant(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<KeyGrant> {
+    if !matches!(node.value, Value::Table(_)) {
+        reader.error(node.id, "expected a table with `prefix` and `access`");
+        return None;
+    }
+    let table = reader.table(node, "access to keys", GRANT_KEYS)?;
+    let accesses = KeyAccess::ALL.map(|access| (access.as_str(), access));
+    let prefix = table.get("prefix").and_then(|node| reader.text(node, "a prefix of keys"));
+    let access = table.get("access").and_then(|node| reader.word(node, &accesses));
+    for key in GRANT_KEYS.iter().filter(|key| table.get(key).is_none()) {
+        reader.error(node.id, format!("the access to keys has no `{key}`"));
+    }
+    Some(KeyGrant::new(&prefix?, access?))
 }
 
 fn is_token(text: &str) -> bool {
@@ -142,6 +192,7 @@ impl Reloadable for TokenFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::key::KeyRange;
 
     #[test]
     fn diagnostics_do_not_show_tokens() {
@@ -151,8 +202,11 @@ mod tests {
         };
         let good = "tokens:\n- {name: a, scope: read, token: 0123456789abcdefg}\n- {name: b, scope: operate, token: \"01234567890123456789\"}\n";
         let tokens = Tokens::new(read(good).unwrap());
-        assert_eq!(tokens.find(b"0123456789abcdefg").map(|token| token.scope), Some(Scope::Read));
-        assert_eq!(tokens.find(b"01234567890123456789").map(|token| token.scope), Some(Scope::Operate));
+        assert_eq!(tokens.find(b"0123456789abcdefg").and_then(|token| token.permissions.scope), Some(Scope::Read));
+        assert_eq!(
+            tokens.find(b"01234567890123456789").and_then(|token| token.permissions.scope),
+            Some(Scope::Operate)
+        );
         // A token of digits keeps its written form.
         for token in ["12345678901234567", "00012345678901234", "0x123456789abcdef0", "1234567890123456.70"] {
             let tokens = read(&format!("tokens: [{{name: a, scope: read, token: {token}}}]")).unwrap();
@@ -176,11 +230,42 @@ mod tests {
             ("tokens: [{secretsecretsecret: read}]", "unknown key of 18 characters"),
             ("secretsecretsecret: 1\nsecretsecretsecret: 2", "duplicate key of 18 characters"),
             ("tokens: [{name: a, scope: secretsecret, token: 0123456789abcdefg}]", "found a text of 12 characters"),
+            ("tokens: [{name: a, token: secretsecretsecret}]", "the token has no `scope` and no `keys`"),
+            ("tokens: [{name: a, keys: [], token: secretsecretsecret}]", "expected a list of 1 to 64 tables"),
+            ("tokens: [{name: a, keys: [secretsecret], token: secretsecretsecret}]", "expected a table with `prefix`"),
+            ("tokens: [{name: a, keys: [{prefix: a/}], token: secretsecretsecret}]", "access to keys has no `access`"),
+            (
+                "tokens: [{name: a, keys: [{access: read}], token: secretsecretsecret}]",
+                "access to keys has no `prefix`",
+            ),
+            (
+                "tokens: [{name: a, keys: [{prefix: a/, access: all}], token: secretsecretsecret}]",
+                "expected `read` or `write`",
+            ),
             ("tokens: [{name: [a], scope: read, token: 0123456789abcdefg}]", "expected a name, found a list"),
         ];
         for (text, expected) in cases {
             let problems = read(text).expect_err(text);
             assert!(problems.contains(expected) && !problems.contains("secret"), "{text}: {problems}");
+        }
+    }
+
+    #[test]
+    fn token_has_a_scope_or_keys_or_both() {
+        let token = "token: 0123456789abcdefg";
+        let cases = [
+            ("scope: read", Some(Scope::Read), false),
+            ("keys: [{prefix: app/, access: write}]", None, true),
+            ("scope: register, keys: [{prefix: \"\", access: write}]", Some(Scope::Register), true),
+        ];
+        for (permissions, scope, may_write) in cases {
+            let text = format!("tokens: [{{name: a, {permissions}, {token}}}]");
+            let tokens = parse(Path::new("t"), text.as_bytes()).unwrap();
+            let range = KeyRange::prefix("app/");
+            assert_eq!(tokens[0].permissions.scope, scope, "{permissions}");
+            let mut prefixes = tokens[0].permissions.prefixes(KeyAccess::Write);
+            let found = prefixes.any(|prefix| KeyRange::prefix(prefix.to_owned()).includes(&range));
+            assert_eq!(found, may_write, "{permissions}");
         }
     }
 }
