@@ -6,7 +6,9 @@
 pub mod catalog;
 pub mod events;
 pub mod explain;
+pub mod kv;
 pub mod metrics;
+pub mod store;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Authorization: which token may use which endpoint.
 //!
 //! Without tokens, every client that reaches the API has access: the API listens on loopback, or the operator set
-//! `insecure`. With tokens, every TCP request needs one with the endpoint's scope, also from loopback. The Unix socket
+//! `insecure`. With tokens, every TCP request needs one with the permission that the endpoint requires, also from loopback. The Unix socket
 //! needs none: its file mode restricts access.
 
 use axum::{
@@ -14,22 +14,21 @@ use tracing::debug;
 
 use super::{
     discard,
-    endpoints::scope,
+    endpoints::required,
     granted::Granted,
     parking::{Access, Parkable},
     response::ApiError,
     server::credentials::{Credentials, Guard, OverUnixSocket, presented},
 };
-use crate::model::token::Scope;
 
 pub(crate) async fn authorize(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     match granted(&guard, &request) {
         Err(refusal) => {
-            discard(request.into_body()).await;
+            discard(request).await;
             refusal.into_response()
         }
-        Ok(scope) => {
-            request.extensions_mut().insert(Granted(scope));
+        Ok(granted) => {
+            request.extensions_mut().insert(granted);
             let credentials = is_guarded_read(&guard, &request).then(|| Credentials::new(&guard, &request));
             if let (Some(parkable), Some(credentials)) = (request.extensions_mut().get_mut::<Parkable>(), &credentials)
             {
@@ -51,19 +50,19 @@ pub(crate) async fn authorize(State(guard): State<Guard>, mut request: Request, 
 fn is_guarded_read(guard: &Guard, request: &Request) -> bool {
     let path = || request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    guard.is_some() && is_read && scope(request.method().as_str(), path()).is_some()
+    guard.is_some() && is_read && required(request.method().as_str(), path()).is_some()
 }
 
 fn revoked() -> ApiError {
     ApiError(StatusCode::FORBIDDEN, "Permission denied: the token was revoked.".to_owned())
 }
 
-/// Returns the scope that the request has.
-fn granted(guard: &Guard, request: &Request) -> Result<Scope, ApiError> {
+/// Returns the permissions of the request.
+fn granted(guard: &Guard, request: &Request) -> Result<Granted, ApiError> {
     let tokens = guard.as_ref().filter(|_| request.extensions().get::<OverUnixSocket>().is_none());
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let Some((tokens, required)) = tokens.zip(scope(request.method().as_str(), path)) else {
-        return Ok(Scope::Operate);
+    let Some((tokens, required)) = tokens.zip(required(request.method().as_str(), path)) else {
+        return Ok(Granted::EVERYTHING);
     };
     let denied = |text: String| Err(ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}")));
     let Some(presented) = presented(request.headers(), request.uri()) else {
@@ -72,13 +71,13 @@ fn granted(guard: &Guard, request: &Request) -> Result<Scope, ApiError> {
     let tokens = tokens.borrow();
     match tokens.find(presented.as_bytes()) {
         None => denied("unknown token.".to_owned()),
-        Some(token) if token.scope < required => {
-            let (has, name) = (token.scope.as_str(), &token.name);
-            denied(format!("scope {} is required; token {name} has scope {has}.", required.as_str()))
+        Some(token) if !token.permissions.meet(required) => {
+            let has = token.permissions.scope.map_or("no scope".to_owned(), |has| format!("scope {}", has.as_str()));
+            denied(format!("{required} is required; token {} has {has}.", token.name))
         }
         Some(token) => {
             debug!(token = %token.name, "HTTP request authorized");
-            Ok(token.scope)
+            Ok(Granted::to(token.permissions.clone()))
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::model::{catalog::Catalog, name::Label};
 
 /// Response header with the index of the state shown.
 pub(super) const INDEX: &str = "x-consul-index";
+/// Consul's consistency of a response that did not go to the leader.
+const STALE: &str = "stale";
 
 /// Responds with a part of the snapshot. With an index in the query, waits for a change first. The filter applies to
 /// each item.
@@ -118,23 +120,23 @@ pub(super) fn passes(filter: &Filter, item: &Value) -> Result<bool, ApiError> {
 
 /// Returns a JSON response with Consul's index headers.
 pub(super) fn with_index(text: Bytes, index: u64) -> Response {
-    (index_headers(index), text).into_response()
+    (index_headers(index, STALE), text).into_response()
 }
 
-fn index_headers(index: u64) -> HeaderMap {
+/// Returns Consul's index headers, with the consistency of the response.
+pub(super) fn index_headers(index: u64, consistency: &'static str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(INDEX, index.into());
     headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
-    // Consul's value for a response that did not go to the leader.
-    headers.insert("x-consul-effective-consistency", HeaderValue::from_static("stale"));
+    headers.insert("x-consul-effective-consistency", HeaderValue::from_static(consistency));
     headers
 }
 
 /// Returns the head of a cached response, without the date and the empty line.
 fn cached_head(index: u64, len: usize) -> Bytes {
-    let mut headers = index_headers(index);
+    let mut headers = index_headers(index, STALE);
     headers.insert(header::CONTENT_LENGTH, len.into());
     encoded_head(headers)
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::response::ApiError;
-use crate::{control::Control, gossip::command::Command, registry::request::Request};
+use crate::{control::Control, gossip::command::Command, registry::request::Request, store::request::Store};
 
 /// Timeout of a join, including name resolution.
 pub(super) const JOIN: Duration = Duration::from_secs(15);
@@ -33,6 +33,8 @@ pub struct Commands {
     pub registry: mpsc::Sender<Request>,
     /// The daemon.
     pub daemon: mpsc::Sender<Control>,
+    /// The store; `None`: the cluster has none.
+    pub store: Option<Store>,
 }
 
 /// Sends a command and waits for its outcome.

@@ -1,4 +1,6 @@
-//! One endpoint: method, path, scope, parameters, body and response in one value.
+//! One endpoint: method, path, required permission, parameters, body and response in one value.
+
+use std::time::Duration;
 
 use axum::{
     handler::Handler,
@@ -6,8 +8,8 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Api, muster::watch::watch, openapi_parameters::Parameter};
-use crate::model::token::Scope;
+use super::{Api, MAX_BODY_LEN, REQUEST_TIMEOUT, muster::watch::watch, openapi_parameters::Parameter};
+use crate::model::token::{Requirement, Scope};
 
 /// A method on a path.
 pub(super) struct Endpoint {
@@ -18,14 +20,18 @@ pub(super) struct Endpoint {
     /// Path in the router's syntax, such as `/v1/agent/service/{*id}`: a parameter at the end takes the rest of the path,
     /// slashes included, since ids and names of clients may have them, encoded or not.
     pub(super) route_path: String,
-    /// Scope that a token must have; `None`: no token is needed.
-    pub(super) scope: Option<Scope>,
+    /// Permission that a token must have; `None`: no token is needed.
+    pub(super) required: Option<Requirement>,
     /// Summary in one line, for the OpenAPI description.
     pub(super) summary: &'static str,
     /// Groups of query parameters.
     pub(super) query: &'static [&'static [Parameter]],
     /// Request body.
     pub(super) body: Body,
+    /// Largest request body, in octets.
+    pub(super) max_body: usize,
+    /// Time limit of a mutation, including its body.
+    pub(super) time_limit: Duration,
     /// Response body of a 200.
     pub(super) answer: Answer,
     route: MethodRouter<Api>,
@@ -65,51 +71,51 @@ pub(super) type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 impl Endpoint {
     pub(super) fn get<T: 'static>(
         path: &'static str,
-        scope: impl Into<Option<Scope>>,
+        required: impl Into<Option<Requirement>>,
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self::new("GET", path, scope.into(), summary, get(handler))
+        Self::new("GET", path, required.into(), summary, get(handler))
     }
 
     /// A stream of the state that another endpoint shows.
     pub(super) fn watch<T: 'static>(path: &'static str, handler: impl Handler<T, Api>) -> Self {
         let summary = "Stream the result of the endpoint without watch/, now and after each change";
         let answer = Answer::Stream;
-        Self { answer, ..Self::new("GET", path, Some(Scope::Read), summary, watch(handler)) }
+        Self { answer, ..Self::new("GET", path, Scope::Read.into(), summary, watch(handler)) }
     }
 
     pub(super) fn put<T: 'static>(
         path: &'static str,
-        scope: impl Into<Option<Scope>>,
+        required: impl Into<Option<Requirement>>,
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self::new("PUT", path, scope.into(), summary, put(handler))
+        Self::new("PUT", path, required.into(), summary, put(handler))
     }
 
     pub(super) fn post<T: 'static>(
         path: &'static str,
-        scope: impl Into<Option<Scope>>,
+        required: impl Into<Option<Requirement>>,
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self::new("POST", path, scope.into(), summary, post(handler))
+        Self::new("POST", path, required.into(), summary, post(handler))
     }
 
     pub(super) fn delete<T: 'static>(
         path: &'static str,
-        scope: impl Into<Option<Scope>>,
+        required: impl Into<Option<Requirement>>,
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self::new("DELETE", path, scope.into(), summary, delete(handler))
+        Self::new("DELETE", path, required.into(), summary, delete(handler))
     }
 
     fn new(
         method: &'static str,
         path: &'static str,
-        scope: Option<Scope>,
+        required: Option<Requirement>,
         summary: &'static str,
         route: MethodRouter<Api>,
     ) -> Self {
@@ -117,7 +123,19 @@ impl Endpoint {
             Some((before, name)) => format!("{before}{{*{name}}}"),
             None => path.to_owned(),
         };
-        Self { method, path, route_path, scope, summary, query: &[], body: Body::Empty, answer: Answer::Empty, route }
+        Self {
+            method,
+            path,
+            route_path,
+            required,
+            summary,
+            query: &[],
+            body: Body::Empty,
+            max_body: MAX_BODY_LEN,
+            time_limit: REQUEST_TIMEOUT,
+            answer: Answer::Empty,
+            route,
+        }
     }
 
     pub(super) fn query(self, query: &'static [&'static [Parameter]]) -> Self {
@@ -126,6 +144,16 @@ impl Endpoint {
 
     pub(super) fn body(self, body: Body) -> Self {
         Self { body, ..self }
+    }
+
+    /// Sets the largest request body, in octets.
+    pub(super) fn max_body(self, max_body: usize) -> Self {
+        Self { max_body, ..self }
+    }
+
+    /// Sets the time limit of a mutation that takes longer than others.
+    pub(super) fn time_limit(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
     }
 
     pub(super) fn json<T: JsonSchema>(self) -> Self {

@@ -1,9 +1,9 @@
-//! Table of all endpoints: method, path, scope, handler, parameters and response.
+//! Table of all endpoints: method, path, required permission, handler, parameters and response.
 //!
 //! The router, the authorization, the list in a 404 and the OpenAPI description derive from this table. A new endpoint
 //! is one entry here.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use axum::{
     Router,
@@ -12,20 +12,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use super::{
-    Api,
+    Api, MAX_BODY_LEN, REQUEST_TIMEOUT,
     consul::{
-        agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, mesh,
-        metrics, mutations,
+        agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, kv, leader,
+        mesh, metrics, mutations, session, txn,
     },
     endpoint::{Answer, Body, Endpoint, rest},
-    muster::{events, explain, nodes, status},
+    muster::{events, explain, nodes, status, store, store_export},
     openapi,
     openapi_parameters::{
-        CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
-        REGISTER, TAG, WAIT, WAN,
+        CATALOG, DELETE_KEY, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, KEYS, METRICS, NAME,
+        NEAR, NOTE, PASSING, PUT_KEY, REGISTER, STORE, TAG, WAIT, WAN,
     },
     page,
     query::bad,
@@ -38,9 +39,16 @@ use crate::{
             Summary,
         },
         explain::Explained,
+        kv::{Exported, KeyValue, MAX_VALUE, NewSession, SessionCreated, TxnAnswer, TxnOperation},
     },
-    model::token::Scope::{self, Operate, Read, Register},
+    model::token::{
+        Requirement::{self, Keys, Sessions, Token},
+        Scope::{Operate, Read, Register},
+    },
 };
+
+/// Time limit of a change of the store's voters: longer than the store's own, since a new voter receives the whole store first.
+const CHANGE_OF_VOTERS: Duration = Duration::from_secs(330);
 
 /// All endpoints, in the order of the documentation.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
@@ -259,12 +267,54 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .query(&[WAIT, JSON])
             .json::<Vec<api::NodeCoordinate>>(),
         Endpoint::get("/v1/coordinate/node/{node}", Read, coordinate::node, "Get a node's coordinate: there is none"),
-        Endpoint::get("/v1/status/leader", Read, catalog::leader, "Get the leader: always this agent")
+        Endpoint::get("/v1/status/leader", Read, leader::leader, "Get the leader of the store")
             .query(&[JSON])
             .json::<String>(),
-        Endpoint::get("/v1/status/peers", Read, catalog::peers, "List the live nodes")
+        Endpoint::get("/v1/status/peers", Read, leader::peers, "List the voters of the store")
             .query(&[JSON])
             .json::<Vec<String>>(),
+        // Keys, sessions and transactions of the store.
+        Endpoint::get("/v1/kv/{key}", Some(Keys), kv::get, "Get a key, or the keys that begin with a prefix")
+            .query(&[WAIT, STORE, KEYS, JSON])
+            .json::<Vec<KeyValue>>(),
+        Endpoint::put("/v1/kv/{key}", Some(Keys), kv::put, "Set or lock a key")
+            .query(&[PUT_KEY, JSON])
+            .body(Body::Octets)
+            .max_body(MAX_VALUE)
+            .json::<bool>(),
+        Endpoint::delete("/v1/kv/{key}", Some(Keys), kv::delete, "Delete a key, or the keys that begin with a prefix")
+            .query(&[DELETE_KEY, JSON])
+            .json::<bool>(),
+        Endpoint::get("/v1/kv/", Some(Keys), kv::get, "Get all keys, with recurse or keys")
+            .query(&[WAIT, STORE, KEYS, JSON])
+            .json::<Vec<KeyValue>>(),
+        Endpoint::delete("/v1/kv/", Some(Keys), kv::delete, "Delete all keys, with recurse")
+            .query(&[DELETE_KEY, JSON])
+            .json::<bool>(),
+        Endpoint::put("/v1/session/create", Some(Sessions), session::create, "Create a session")
+            .query(&[JSON])
+            .body(Body::Json(SchemaGenerator::subschema_for::<NewSession>))
+            .json::<SessionCreated>(),
+        Endpoint::put("/v1/session/renew/{session}", Some(Sessions), session::renew, "Renew a session")
+            .query(&[JSON])
+            .json::<Vec<api::kv::Session>>(),
+        Endpoint::put("/v1/session/destroy/{session}", Some(Sessions), session::destroy, "End a session")
+            .query(&[JSON])
+            .json::<bool>(),
+        Endpoint::get("/v1/session/info/{session}", Some(Token), session::info, "Get a session")
+            .query(&[WAIT, STORE, JSON])
+            .json::<Vec<api::kv::Session>>(),
+        Endpoint::get("/v1/session/node/{node}", Read, session::node, "List the sessions of a node")
+            .query(&[WAIT, STORE, JSON])
+            .json::<Vec<api::kv::Session>>(),
+        Endpoint::get("/v1/session/list", Read, session::list, "List sessions")
+            .query(&[WAIT, STORE, JSON])
+            .json::<Vec<api::kv::Session>>(),
+        Endpoint::put("/v1/txn", Some(Keys), txn::apply, "Apply several operations, all of them or none")
+            .query(&[JSON])
+            .body(Body::Json(SchemaGenerator::subschema_for::<Vec<TxnOperation>>))
+            .max_body(txn::MAX_BODY)
+            .json::<TxnAnswer>(),
         // User events.
         Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Fire a user event")
             .query(&[EVENT, JSON])
@@ -302,6 +352,22 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         )
         .query(&[JSON])
         .json::<api::Drained>(),
+        Endpoint::get("/v1/muster/store", Read, store::status, "Show the voters of the store and their state")
+            .query(&[JSON])
+            .json::<api::store::Status>(),
+        Endpoint::put("/v1/muster/store/voters/{node}", Operate, store::add, "Add a voter to the store")
+            .time_limit(CHANGE_OF_VOTERS),
+        Endpoint::delete("/v1/muster/store/voters/{node}", Operate, store::remove, "Remove a voter from the store")
+            .time_limit(CHANGE_OF_VOTERS),
+        Endpoint::get(
+            "/v1/muster/store/export/{prefix}",
+            Some(Keys),
+            store_export::export,
+            "Export the keys that begin with a prefix",
+        )
+        .json::<Vec<Exported>>(),
+        Endpoint::get("/v1/muster/store/export/", Some(Keys), store_export::export, "Export all keys")
+            .json::<Vec<Exported>>(),
         // Streams of the endpoints above.
         Endpoint::watch("/v1/watch/agent/self", agent_self::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),
@@ -353,18 +419,33 @@ pub(super) fn routes() -> Router<Api> {
     let routes =
         ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(&endpoint.route_path, endpoint.route()));
     // Otherwise, `service/deregister/` would be the service `deregister/`.
-    let without_rest = ENDPOINTS.iter().filter_map(|endpoint| rest(endpoint.path)).filter(|(path, _)| !is_listed(path));
-    without_rest.fold(routes, |routes, (path, name)| {
+    // A path may have several methods.
+    let without_rest: BTreeMap<&str, &str> =
+        ENDPOINTS.iter().filter_map(|endpoint| rest(endpoint.path)).filter(|(path, _)| !is_listed(path)).collect();
+    without_rest.into_iter().fold(routes, |routes, (path, name)| {
         let missing = move || async move { bad(&format!("Missing {name}: append it to the path.")) };
         routes.route(path, any(missing))
     })
 }
 
-/// Returns the scope that the endpoint of a route requires; `None`: no token is needed.
-pub(super) fn scope(method: &str, route: &str) -> Option<Scope> {
-    let known = ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route && endpoint.takes(method));
+/// Returns the permission that the endpoint of a route requires; `None`: no token is needed.
+pub(super) fn required(method: &str, route: &str) -> Option<Requirement> {
     // Without a token, an unknown path looks the same as a known one.
-    known.map_or(Some(Read), |endpoint| endpoint.scope)
+    find(method, route).map_or(Read.into(), |endpoint| endpoint.required)
+}
+
+/// Returns the largest request body of the endpoint of a route, in octets.
+pub(super) fn max_body(method: &str, route: &str) -> usize {
+    find(method, route).map_or(MAX_BODY_LEN, |endpoint| endpoint.max_body)
+}
+
+/// Returns the time limit of the endpoint of a route, if it is a mutation.
+pub(super) fn time_limit(method: &str, route: &str) -> Duration {
+    find(method, route).map_or(REQUEST_TIMEOUT, |endpoint| endpoint.time_limit)
+}
+
+fn find(method: &str, route: &str) -> Option<&'static Endpoint> {
+    ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route && endpoint.takes(method))
 }
 
 /// Returns the path of a route, as a metric label; `none` for a route outside of this table.

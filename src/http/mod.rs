@@ -11,12 +11,12 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
-    extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::{
     sync::watch::Receiver,
     time::{Instant, timeout},
@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{
-    blocking::BlockingQueries, command::Commands, parking::Parkable, response::ApiError, server::credentials::Guard,
+    blocking::BlockingQueries, command::Commands, parking::Parkable, query::bad, response::ApiError,
+    server::credentials::Guard,
 };
 use crate::{
     config::Advertise,
@@ -61,9 +62,9 @@ pub mod server;
 mod tests;
 mod waiters;
 
-/// Largest request body, in octets.
+/// Largest request body in octets, unless the endpoint has another limit.
 const MAX_BODY_LEN: usize = 64 * 1024;
-/// Time limit of a mutation, including its body; longer than the timeout of any command.
+/// Time limit of a mutation, including its body, unless the endpoint has another limit; longer than the timeout of any command.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// State of all endpoints; cloned for every request.
@@ -154,7 +155,8 @@ fn router(api: Api) -> Router {
         .method_not_allowed_fallback(fallback::no_such_method)
         .with_state(api)
         .layer(from_fn(read_body))
-        .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
+        // `read_body` has the limit of each endpoint.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(guard, authorization::authorize))
         .layer(from_fn_with_state(Arc::new(hosts), server::origin::check_origin))
         .layer(from_fn(limit_time))
@@ -163,26 +165,55 @@ fn router(api: Api) -> Router {
 
 /// Reads the body of a mutation before the handler runs. A response sent before the body has arrived closes the
 /// connection, and the client would notice only at its next request. Bodies with a too large Content-Length are refused
-/// unread; `DefaultBodyLimit` covers chunked bodies. Guards that run earlier [`discard`] the body themselves.
+/// unread, except large ones: a program that still writes when the connection closes does not see the refusal. Guards that run
+/// earlier [`discard`] the body themselves.
 async fn read_body(request: Request, next: Next) -> Response {
-    if request.body().size_hint().lower() > MAX_BODY_LEN as u64 {
-        let text = format!("Request body too large: the limit is {MAX_BODY_LEN} octets.");
-        return ApiError(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    let limit = max_body(&request);
+    let stated = request.body().size_hint().lower();
+    if stated > limit as u64 {
+        if limit > MAX_BODY_LEN {
+            drain(request.into_body(), limit * 2).await;
+        }
+        return too_large(Some(stated), limit).into_response();
     }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
-        Ok(octets) => next.run(Request::from_parts(parts, octets.into())).await,
-        Err(rejection) => ApiError(rejection.status(), rejection.body_text()).into_response(),
+    match Limited::new(body, limit).collect().await {
+        Ok(octets) => next.run(Request::from_parts(parts, octets.to_bytes().into())).await,
+        Err(error) if error.is::<LengthLimitError>() => too_large(None, limit).into_response(),
+        Err(error) => bad(&format!("Cannot read the request body: {error}")).into_response(),
     }
 }
 
+/// Returns the limit of the body of a request.
+fn max_body(request: &Request) -> usize {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    endpoints::max_body(request.method().as_str(), route)
+}
+
+/// The refusal of a body that is larger than the limit of its endpoint. Programs know Consul's text for values of keys.
+fn too_large(stated: Option<u64>, limit: usize) -> ApiError {
+    let text = if limit == MAX_BODY_LEN {
+        format!("Request body too large: the limit is {limit} octets.")
+    } else {
+        let stated = stated.map_or_else(String::new, |stated| format!("({stated} bytes)"));
+        format!("Request body{stated} too large, max size: {limit} bytes.")
+    };
+    ApiError(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
 /// Discards the body of a refused request, which keeps the connection usable. A body above the limit is left unread.
-async fn discard(mut body: Body) {
+async fn discard(request: Request) {
+    let limit = max_body(&request);
+    drain(request.into_body(), limit).await;
+}
+
+/// Reads a body up to this number of octets.
+async fn drain(mut body: Body, limit: usize) {
     let mut read = 0;
-    while read <= MAX_BODY_LEN
+    while read <= limit
         && let Some(Ok(frame)) = body.frame().await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
@@ -194,10 +225,12 @@ async fn limit_time(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let limit = endpoints::time_limit(request.method().as_str(), route);
+    match timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let text = format!("Request timed out after {} s.", REQUEST_TIMEOUT.as_secs());
+            let text = format!("Request timed out after {} s.", limit.as_secs());
             ApiError(StatusCode::REQUEST_TIMEOUT, text).into_response()
         }
     }

@@ -47,7 +47,7 @@ pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
 }
 
 fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
-    let Endpoint { method, path, scope, summary, query, body, answer, .. } = endpoint;
+    let Endpoint { method, path, required, summary, query, body, answer, .. } = endpoint;
     let in_path = rest(path).into_iter().map(|(_, name)| {
         let (about, schema) = ("The rest of the path; `/` may be encoded.", json!({"type": "string", "minLength": 1}));
         json!({"name": name, "in": "path", "required": true, "description": about, "schema": schema})
@@ -66,8 +66,8 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": responses(endpoint, answer, schemas),
     });
-    match scope {
-        Some(scope) => operation["x-muster-scope"] = scope.as_str().into(),
+    match required {
+        Some(required) => operation["x-muster-scope"] = required.as_str().into(),
         None => operation["security"] = json!([]),
     }
     match body {

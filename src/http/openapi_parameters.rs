@@ -66,6 +66,31 @@ pub(super) const CATALOG: &[Parameter] = &[
     Parameter::new("consistent", Flag, "No effect."),
     Parameter::new("cached", Flag, "No effect."),
 ];
+/// Parameters of reads of the store.
+pub(super) const STORE: &[Parameter] = &[
+    Parameter::new("dc", Text, "A datacenter of the cluster: all share one store."),
+    Parameter::new("stale", Flag, "Any voter may answer, from a state that may be behind."),
+    Parameter::new("consistent", Flag, "The answer reflects all acknowledged writes, as by default."),
+];
+/// Parameters of reads of keys.
+pub(super) const KEYS: &[Parameter] = &[
+    Parameter::new("recurse", Flag, "All keys that begin with the path. Any value sets it."),
+    Parameter::new("keys", Flag, "Only the names of the keys that begin with the path. Any value sets it."),
+    Parameter::new("separator", Text, "With `keys`: names up to this text, each once."),
+    Parameter::new("raw", Flag, "The value itself, without JSON. Any value sets it."),
+];
+/// Parameters of writes of keys, of which `cas`, `acquire` and `release` exclude each other.
+pub(super) const PUT_KEY: &[Parameter] = &[
+    Parameter::new("flags", Number, "Number to store with the value."),
+    Parameter::new("cas", Number, "Only if the key has this ModifyIndex; 0: only if there is no such key."),
+    Parameter::new("acquire", Text, "Lock the key for this session."),
+    Parameter::new("release", Text, "Release the lock of this session."),
+];
+/// Parameters of deletions of keys, which exclude each other.
+pub(super) const DELETE_KEY: &[Parameter] = &[
+    Parameter::new("recurse", Flag, "All keys that begin with the path. Any value sets it."),
+    Parameter::new("cas", Number, "Only if the key has this ModifyIndex."),
+];
 /// Parameters of sorted lists.
 pub(super) const NEAR: &[Parameter] = &[Parameter::new(
     "near",

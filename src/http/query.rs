@@ -77,6 +77,11 @@ impl Query {
         self.all(name).find(|value| !value.is_empty())
     }
 
+    /// Reports whether a parameter is present, with any value: Consul's flags of keys.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
     /// Reports whether a flag is set. As in Consul, `?passing` and `?passing=1` both set it.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.all(name).next() {

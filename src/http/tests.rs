@@ -36,6 +36,7 @@ use crate::{
 mod near;
 mod parked;
 mod parked_streams;
+mod store;
 mod streams;
 
 /// A key that is easy to find in places where it must not appear.
@@ -107,7 +108,7 @@ fn api(
     let settings = Settings::new(agent.node.clone(), agent.datacenter.clone(), agent.domain.clone());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
     let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
-    let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0 };
+    let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0, store: None };
     Api { agent, events, queries, report_texts, commands, guard, explain, scrape, metrics, stopping }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         blocking_response::{known_datacenters, passes, show, show_unfiltered, value_of},
         filter::Filter,
         query::{Query, node_name, service_name},
-        response::{ApiError, json},
+        response::ApiError,
     },
     model::{
         catalog::{self, Catalog},
@@ -272,14 +272,4 @@ fn answered_tier(catalog: &Catalog, service: &catalog::Service, tables: &Tables)
 fn count(checks: &[Check]) -> [usize; 3] {
     let with = |status: Status| checks.iter().filter(|check| check.status == status.as_str()).count();
     [with(Status::Passing), with(Status::Warning), with(Status::Critical)]
-}
-
-pub(crate) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
-    json(&uri, &api.agent.leader_address())
-}
-
-pub(crate) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.queries.snapshot();
-    let alive = known.members.members.iter().filter(|member| member.reach.is_live());
-    json(&uri, &alive.map(|member| member.address.to_string()).collect::<Vec<_>>())
 }

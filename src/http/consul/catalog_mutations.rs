@@ -64,7 +64,7 @@ pub(crate) async fn deregister(
     let is_own = is_own_node(&api, &query, &body)?;
     let request = CatalogDeregistration::read(&body).map_err(|error| invalid(&error))?;
     if is_own {
-        deregister_own(&api, granted, request.part).await?;
+        deregister_own(&api, &granted, request.part).await?;
     } else {
         ensure_owner(&api, &request.name)?;
         let name = request.name.clone();
@@ -89,7 +89,7 @@ async fn register_own(api: &Api, body: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn deregister_own(api: &Api, granted: Granted, part: Part) -> Result<(), ApiError> {
+async fn deregister_own(api: &Api, granted: &Granted, part: Part) -> Result<(), ApiError> {
     match part {
         Part::Service(id) => apply(api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop),
         Part::Check(id) => remove_check(api, id, granted).await,

@@ -36,7 +36,8 @@ pub(crate) async fn node(
     .await
 }
 
-fn checks_on(catalog: &Catalog, node: NodeRef<'_>) -> Vec<Check> {
+/// Returns the checks of a node and of the services on it.
+pub(super) fn checks_on(catalog: &Catalog, node: NodeRef<'_>) -> Vec<Check> {
     let mut checks = node.checks();
     checks.extend(node.instances(catalog).iter().flat_map(NodeInstance::checks));
     checks

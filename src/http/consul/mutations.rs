@@ -171,7 +171,7 @@ pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -
 }
 
 /// A check of the node withholds all its instances: it needs the scope of the node's maintenance.
-fn require_operate(granted: Granted) -> Result<(), ApiError> {
+fn require_operate(granted: &Granted) -> Result<(), ApiError> {
     granted.require(Scope::Operate, "a check of the node; name the service of the check in ServiceID")
 }
 
@@ -186,7 +186,7 @@ pub(crate) async fn register_check(
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id))
     };
     if check.service.is_none() {
-        require_operate(granted)?;
+        require_operate(&granted)?;
         let id = check.id.clone();
         apply(&api, Change::RegisterCheck(check), |_, _| true).await?;
         node_checks_visible(&api, |checks| checks.iter().any(|check| check.id == id)).await;
@@ -200,11 +200,11 @@ pub(crate) async fn deregister_check(
     Extension(granted): Extension<Granted>,
     Path(id): Path<String>,
 ) -> Result<(), ApiError> {
-    remove_check(&api, id, granted).await
+    remove_check(&api, id, &granted).await
 }
 
 /// Deregisters a check.
-pub(super) async fn remove_check(api: &Api, id: String, granted: Granted) -> Result<(), ApiError> {
+pub(super) async fn remove_check(api: &Api, id: String, granted: &Granted) -> Result<(), ApiError> {
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str()))
     };
@@ -216,7 +216,7 @@ pub(super) async fn remove_check(api: &Api, id: String, granted: Granted) -> Res
     Ok(())
 }
 
-async fn report(api: &Api, granted: Granted, check: String, status: Status, output: &str) -> Result<(), ApiError> {
+async fn report(api: &Api, granted: &Granted, check: String, status: Status, output: &str) -> Result<(), ApiError> {
     let id = check.clone();
     let is_reported = move |known: &Announcement| {
         let report = known.report.as_ref()?;
@@ -254,7 +254,7 @@ async fn report_note(
     (State(api), Extension(granted), Path(id), query): Report,
     status: Status,
 ) -> Result<(), ApiError> {
-    report(&api, granted, id, status, query.text("note").unwrap_or_default()).await
+    report(&api, &granted, id, status, query.text("note").unwrap_or_default()).await
 }
 
 pub(crate) async fn update(
@@ -268,7 +268,7 @@ pub(crate) async fn update(
     let word = text("Status");
     let status = Status::from_word(word)
         .ok_or_else(|| bad(&format!("Invalid check status: {word:?}. Expected passing, warning or critical.")))?;
-    report(&api, granted, id, status, text("Output")).await
+    report(&api, &granted, id, status, text("Output")).await
 }
 
 async fn hold(api: &Api, target: Target, kind: HoldReason, query: &Query) -> Result<Outcome, ApiError> {

@@ -11,9 +11,6 @@ const NO_ACL: &str =
 
 /// Endpoints of Consul that muster lacks, with the reason.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("/v1/kv/", "muster has no key/value store"),
-    ("/v1/session/", "muster has no sessions and no locks, which need consensus"),
-    ("/v1/txn", "muster has no transactions, which need consensus"),
     ("/v1/agent/monitor", "the agent's log is not streamed: read it from the service manager"),
     ("/v1/agent/host", "muster does not report the host's hardware"),
     ("/v1/connect/", "muster has no service mesh"),

@@ -5,4 +5,6 @@ pub mod explain;
 pub(super) mod nodes;
 pub(super) mod sse;
 pub(super) mod status;
+pub(super) mod store;
+pub(super) mod store_export;
 pub(super) mod watch;

@@ -32,7 +32,7 @@ impl Credentials {
         }))
     }
 
-    /// Reports whether the token is still valid. A valid token's scope is unchanged, and every scope permits reads.
+    /// Reports whether the token is still valid. A valid token's permissions are unchanged.
     pub(crate) fn is_valid(&self) -> bool {
         let Some((tokens, token)) = &self.0 else { return true };
         token.as_ref().is_some_and(|token| tokens.borrow().has(token))

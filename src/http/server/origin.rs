@@ -84,7 +84,7 @@ impl AllowedHosts {
 pub(crate) async fn check_origin(State(hosts): State<Arc<AllowedHosts>>, request: Request, next: Next) -> Response {
     let mut response = match hosts.refusal(&request) {
         Some(refusal) => {
-            discard(request.into_body()).await;
+            discard(request).await;
             refusal.into_response()
         }
         None => next.run(request).await,

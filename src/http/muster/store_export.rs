@@ -1,0 +1,132 @@
+//! `GET /v1/muster/store/export/{prefix}`: all keys that begin with a prefix, in the format of `consul kv export`.
+//!
+//! The keys are read page by page, all at one revision, so that neither an agent nor a connection between nodes holds all of
+//! them. A failure in between ends the connection before the closing bracket, and the client sees an incomplete response.
+
+use std::io;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Extension, State},
+    http::{HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
+};
+use data_encoding::BASE64;
+use futures_util::stream;
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    api::kv::Exported,
+    http::{
+        Api,
+        consul::store::{store, store_error, unexpected},
+        granted::Granted,
+        query::{Query, bad},
+        response::ApiError,
+    },
+    model::token::KeyAccess,
+    store::{
+        entry::KeyEntry,
+        key::{KeyRange, Revision},
+        query::{self, Consistency, Content, Range},
+        request::{Store, StoreError},
+    },
+};
+
+/// Path of the endpoint.
+const PATH: &str = "/v1/muster/store/export/";
+/// Entries in a page of values of any size: a node forwards at most 8 MiB at once.
+const SMALL_PAGE: u64 = 5;
+/// Largest number of entries in a page.
+const LARGE_PAGE: u64 = 1024;
+/// Octets of a page below which the next page has twice as many entries.
+const PAGE_OCTETS: usize = 256 << 10;
+
+/// Position of an export.
+struct Export {
+    store: Store,
+    prefix: KeyRange,
+    /// First key of the next page; `None`: the last page was read.
+    next: Option<Bytes>,
+    /// Revision of all pages.
+    revision: Revision,
+    /// Entries of the next page.
+    limit: u64,
+    /// Text before the next page.
+    before: &'static str,
+}
+
+pub(crate) async fn export(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    uri: Uri,
+    query: Query,
+) -> Result<Response, ApiError> {
+    query.check()?;
+    let encoded = uri.path().strip_prefix(PATH).unwrap_or_default();
+    let prefix = percent_decode_str(encoded).decode_utf8().map_err(|_| bad("Invalid prefix: expected UTF-8."))?;
+    let range = KeyRange::prefix(prefix.as_bytes().to_vec());
+    granted.require_keys(KeyAccess::Read, &range)?;
+    let store = store(&api)?.clone();
+    let now = store.read(query::Query::Totals, Consistency::Linearizable, None).await;
+    let revision = now.map_err(|error| store_error(&error))?.revision;
+    let next = Some(prefix.as_bytes().to_vec().into());
+    let mut export = Export { store, prefix: range, next, revision, limit: SMALL_PAGE, before: "[" };
+    // Errors of the first page have a status.
+    let first = export.page().await.map_err(|error| store_error(&error))?.ok_or_else(unexpected)?;
+    let rest = stream::try_unfold(export, |mut export| async move {
+        let page = export.page().await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>(page.map(|page| (page, export)))
+    });
+    let whole = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
+    let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((content_type, Body::from_stream(whole)).into_response())
+}
+
+impl Export {
+    /// Returns the next part of the response; `None` at the end.
+    async fn page(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Some(start) = self.next.clone() else { return Ok(None) };
+        let read = match self.read(start.clone(), self.limit).await {
+            // Large values may have followed small ones.
+            Err(StoreError::Unreachable | StoreError::NoLeader) if self.limit > SMALL_PAGE => {
+                self.limit = SMALL_PAGE;
+                self.read(start, SMALL_PAGE).await
+            }
+            read => read,
+        };
+        let (entries, more) = read?;
+        let octets: usize = entries.iter().map(|entry| entry.key.octets().len() + entry.entry.value.len()).sum();
+        self.limit = match octets {
+            ..PAGE_OCTETS => (self.limit * 2).min(LARGE_PAGE),
+            _ => (self.limit / 2).max(SMALL_PAGE),
+        };
+        let mut text = String::new();
+        for entry in entries.iter().filter_map(exported) {
+            text.push_str(self.before);
+            text.push_str(&serde_json::to_string(&entry).map_err(|_| StoreError::Stopping)?);
+            self.before = ",\n";
+        }
+        self.next = entries.last().filter(|_| more).map(|last| [last.key.octets(), &b"\0"[..]].concat().into());
+        if self.next.is_none() {
+            text.push_str(if self.before == "[" { "[]\n" } else { "]\n" });
+        }
+        Ok(Some(text.into()))
+    }
+
+    async fn read(&self, start: Bytes, limit: u64) -> Result<(Vec<KeyEntry>, bool), StoreError> {
+        let KeyRange::Span { end, .. } = &self.prefix else { return Ok((Vec::new(), false)) };
+        let range = KeyRange::Span { start, end: end.clone() };
+        let page = Range { revision: Some(self.revision), limit, ..Range::all(range) };
+        let answer = self.store.read(query::Query::Range(page), Consistency::Linearizable, None).await?;
+        match answer.content {
+            Content::Range(page) => Ok((page.entries, page.more)),
+            _ => Err(StoreError::Unreachable),
+        }
+    }
+}
+
+/// Returns an entry as Consul exports it; `None` if the key is not UTF-8, which Consul's format cannot hold.
+fn exported(KeyEntry { key, entry }: &KeyEntry) -> Option<Exported> {
+    Some(Exported { key: key.as_str()?.to_owned(), flags: entry.flags, value: BASE64.encode(&entry.value) })
+}
