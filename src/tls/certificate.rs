@@ -114,15 +114,15 @@ impl Certificate {
         }
     }
 
-    /// Returns the configuration of a listener; `protocol` is the ALPN protocol id (RFC 7301).
+    /// Returns the configuration of a listener; `protocols` are ALPN protocol ids (RFC 7301), the preferred one first.
     ///
     /// # Errors
     /// None in practice: the protocol versions are those of the provider.
-    pub fn config(self: &Arc<Self>, protocol: &[u8]) -> Result<Arc<ServerConfig>, rustls::Error> {
+    pub fn config(self: &Arc<Self>, protocols: &[&[u8]]) -> Result<Arc<ServerConfig>, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
         let mut config = builder.with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![protocol.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     }
 }

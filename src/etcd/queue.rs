@@ -1,0 +1,156 @@
+//! Queues of keys below a name: the key that was created first is at the head. Locks and elections are such queues.
+
+use bytes::Bytes;
+use tonic::{Code, Status};
+
+use super::{
+    backend::Backend,
+    error::{COMPACTED, bad_key, failed, unexpected},
+    follow::Follower,
+    proto::etcdserverpb::ResponseHeader,
+};
+use crate::store::{
+    command::{Comparison, Condition, Put, PutLease, Target, Transaction, TransactionRequest, TransactionResponse},
+    entry::KeyEntry,
+    key::{Key, KeyRange, Revision},
+    lease::LeaseId,
+    query::{Consistency, Range, RevisionBounds, Sort, SortBy},
+    watch::WatchMessage,
+};
+
+/// Time to live in seconds of the lease of a client that brings none, as in etcd.
+const LEASE_TTL: i64 = 60;
+
+/// A key in a queue. Dropping it leaves the queue, unless it was [kept](Self::keep).
+pub(super) struct Place {
+    backend: Backend,
+    prefix: Bytes,
+    /// The key: the prefix and the id of the lease.
+    pub(super) key: Key,
+    /// Revision at which the key was created: the order of the queue.
+    pub(super) created: Revision,
+    /// Lease with which the key ends.
+    pub(super) lease: i64,
+    is_kept: bool,
+}
+
+/// Returns the beginning of all keys of a queue.
+pub(super) fn prefix(name: &[u8]) -> Bytes {
+    [name, b"/"].concat().into()
+}
+
+/// Returns the condition that a key was created at a revision; 0: that there is no such key.
+pub(super) fn created_at(key: &Key, created: i64) -> Condition {
+    Condition { range: KeyRange::Key(key.clone()), target: Target::Created(created), comparison: Comparison::Equal }
+}
+
+/// Returns the request that puts a value under a key with a lease.
+pub(super) fn put(key: &Key, value: Bytes, lease: i64) -> TransactionRequest {
+    let lease = PutLease::Attach(LeaseId(lease));
+    TransactionRequest::Put(Put { key: key.clone(), value: Some(value), lease, with_previous: false })
+}
+
+impl Place {
+    /// Enters a queue, or finds the place that the lease has in it. Returns the place, the entry found, and the header.
+    pub(super) async fn enter(
+        backend: &Backend,
+        name: &[u8],
+        lease: i64,
+        value: Bytes,
+    ) -> Result<(Self, Option<KeyEntry>, Option<ResponseHeader>), Status> {
+        let lease = if lease == 0 { backend.grant(0, LEASE_TTL).await?.id } else { lease };
+        let prefix = prefix(name);
+        let key = Key::new([&prefix[..], format!("{lease:x}").as_bytes()].concat()).map_err(bad_key)?;
+        let read = Range::all(KeyRange::Key(key.clone()));
+        let transaction = Transaction {
+            conditions: vec![created_at(&key, 0)],
+            success: vec![put(&key, value, lease)],
+            failure: vec![TransactionRequest::Range(read)],
+        };
+        let (revision, outcome) = backend.transact(transaction).await?;
+        let found = match outcome.responses.into_iter().next() {
+            Some(TransactionResponse::Range(answer)) => answer.entries.into_iter().next(),
+            Some(TransactionResponse::Put(_)) => None,
+            _ => return Err(unexpected()),
+        };
+        let created = found.as_ref().map_or(revision, |found| found.entry.created);
+        let place = Self { backend: backend.clone(), prefix, key, created, lease, is_kept: false };
+        Ok((place, found, backend.header(revision)))
+    }
+
+    /// Waits until the place is at the head of the queue. Returns the header of the last read.
+    ///
+    /// # Errors
+    /// Fails if the key is deleted meanwhile, for example since its lease expired.
+    pub(super) async fn head(&self) -> Result<Option<ResponseHeader>, Status> {
+        loop {
+            let (revision, before) = self.before().await?;
+            let (own_revision, own) = self.read(Range::all(KeyRange::Key(self.key.clone()))).await?;
+            if own.is_none_or(|own| own.entry.created != self.created) {
+                return Err(Status::unknown("mutex: session is expired"));
+            }
+            let Some(before) = before else { return Ok(self.backend.header(own_revision)) };
+            tokio::select! {
+                gone = self.deleted(before.key, revision) => gone?,
+                gone = self.deleted(self.key.clone(), own_revision) => gone?,
+            }
+        }
+    }
+
+    /// Returns the next place towards the head, and the revision of the answer.
+    async fn before(&self) -> Result<(Revision, Option<KeyEntry>), Status> {
+        // A bound of 0 would be none.
+        let Some(last) = self.created.0.checked_sub(1).filter(|last| *last > 0) else {
+            return Ok((self.created, None));
+        };
+        let range = Range {
+            limit: 1,
+            sort: Some(Sort { by: SortBy::Created, descending: true }),
+            keys_only: true,
+            bounds: RevisionBounds { max_created: last, ..RevisionBounds::default() },
+            ..Range::all(KeyRange::prefix(self.prefix.clone()))
+        };
+        self.read(range).await
+    }
+
+    async fn read(&self, range: Range) -> Result<(Revision, Option<KeyEntry>), Status> {
+        let (revision, answer) = self.backend.range(range, Consistency::Linearizable).await?;
+        Ok((revision, answer.entries.into_iter().next()))
+    }
+
+    /// Waits until a key that exists at a revision is deleted.
+    async fn deleted(&self, key: Key, since: Revision) -> Result<(), Status> {
+        let mut follower = Follower::new(self.backend.store.clone(), KeyRange::Key(key), Some(since.next()));
+        loop {
+            match follower.next().await.map_err(|error| failed(&error))? {
+                WatchMessage::Changes { changes, .. } if changes.iter().any(|change| change.entry.is_none()) => {
+                    return Ok(());
+                }
+                WatchMessage::Compacted(_) => return Err(Status::new(Code::OutOfRange, COMPACTED)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Keeps the place: the client has it now.
+    pub(super) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Place {
+    /// Leaves the queue if the client is gone, so that the others need not wait for the end of the lease.
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let delete = TransactionRequest::Delete { range: KeyRange::Key(self.key.clone()), with_previous: false };
+        let created = i64::try_from(self.created.0).unwrap_or(i64::MAX);
+        let leave =
+            Transaction { conditions: vec![created_at(&self.key, created)], success: vec![delete], failure: vec![] };
+        let backend = self.backend.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { backend.transact(leave).await });
+        }
+    }
+}
