@@ -31,6 +31,7 @@ use self::{
     reload::{Active, Reread},
     sockets::SocketPool,
     stages::{Servers, Stages, Started},
+    store::RunningStore,
     tasks::Tasks,
 };
 use crate::{
@@ -54,6 +55,7 @@ mod dns;
 mod drain;
 mod encrypted;
 mod error;
+mod etcd_api;
 mod fixed;
 mod folders;
 mod handover;
@@ -66,6 +68,7 @@ mod scrape;
 mod sockets;
 mod stages;
 mod state_store;
+mod store;
 mod tasks;
 mod upgrade;
 
@@ -115,6 +118,8 @@ struct Lasting {
     metrics: Metrics,
     /// State and problems of folders, of the configuration, and of upgrades.
     reports: watch::Sender<Arc<Reports>>,
+    /// The store, if the configuration has one.
+    store: Option<RunningStore>,
 }
 
 /// The end of a start of the stages.
@@ -160,15 +165,33 @@ impl Agent {
     ///
     /// # Errors
     /// The reason why the agent could not start, or why it ended by itself.
-    pub async fn run(&mut self, mut handover: Handover, mut ready: impl FnMut()) -> Result<Ending, DaemonError> {
-        let data_dir = DataDir::new(self.config.data_dir.clone());
-        let lasting = Lasting { data_dir, metrics: Metrics::default(), reports: watch::Sender::default() };
+    pub async fn run(&mut self, handover: Handover, ready: impl FnMut()) -> Result<Ending, DaemonError> {
+        let metrics = Metrics::default();
+        let lasting = Lasting {
+            data_dir: DataDir::new(self.config.data_dir.clone()),
+            store: store::start(&self.config, metrics.store.clone()),
+            metrics,
+            reports: watch::Sender::default(),
+        };
+        let ending = self.run_stages(&lasting, handover, ready).await;
+        if let Some(store) = lasting.store {
+            store.end().await;
+        }
+        ending
+    }
+
+    async fn run_stages(
+        &mut self,
+        lasting: &Lasting,
+        mut handover: Handover,
+        mut ready: impl FnMut(),
+    ) -> Result<Ending, DaemonError> {
         let (mut former, mut servers, mut done) = (None::<Config>, None::<Servers>, None);
         // Problems of a configuration that passed all checks and could not be started.
         let mut refused = Vec::new();
         loop {
             lasting.forget_folders(&self.source.path, self.program.path());
-            let started = Stages::start(&lasting, &self.config, &handover, &self.control).await;
+            let started = Stages::start(lasting, &self.config, &handover, &self.control).await;
             let mut stages = match started {
                 Ok(Started::Running(stages)) => *stages,
                 Ok(Started::Superseded(above)) => {
@@ -199,10 +222,10 @@ impl Agent {
             former = None;
             (self.set_log)(&self.config.log);
             let active = Active::new(&self.config);
-            self.report_start(&lasting, &active, refused.clone());
+            self.report_start(lasting, &active, refused.clone());
             ready();
             reply(done.take(), std::mem::take(&mut refused), stages.file_problems());
-            match self.serve(&mut stages, &active, &lasting).await {
+            match self.serve(&mut stages, &active, lasting).await {
                 Next::Ended(outcome) => {
                     stages.end().await;
                     return outcome.map(|()| Ending::Stopped);
@@ -210,13 +233,13 @@ impl Agent {
                 Next::Stop(Stop::Restart) => {
                     let (left, servers) = stages.hand_over(None).await;
                     // Another process reads the valid files again: their texts, which may be secrets, are not stored.
-                    left.state.into_iter().for_each(|state| store(&lasting, &state.without_valid_files()));
+                    left.state.into_iter().for_each(|state| store(lasting, &state.without_valid_files()));
                     servers.end_process().await;
                     info!("stopped for a restart");
                     return Ok(Ending::Stopped);
                 }
                 Next::Stop(Stop::Leave | Stop::Drain) => {
-                    store(&lasting, &stages.state().await);
+                    store(lasting, &stages.state().await);
                     stages.end().await;
                     info!("stopped");
                     return Ok(Ending::Stopped);

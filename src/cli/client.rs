@@ -47,7 +47,7 @@ const STATUS: &str = "/v1/muster/status";
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Request timeout; longer than the agent takes for any command.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum size of a response in octets: enough for thousands of members.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 /// Interval between checks that the output still has a reader.
@@ -180,7 +180,7 @@ impl Client {
 
     /// Returns the response of `GET /v1/muster/status`.
     pub(super) fn status(&self) -> Result<Bytes, ClientError> {
-        let exchanged = self.runtime.block_on(self.exchange(Method::GET, STATUS, Bytes::new()));
+        let exchanged = self.runtime.block_on(self.exchange(Method::GET, STATUS, Bytes::new(), REQUEST_TIMEOUT));
         let response = exchanged.map_err(|error| self.failed(&error))?;
         match response.status() {
             StatusCode::NOT_FOUND => Err(self.not_an_agent(&format!("it has no {STATUS}"))),
@@ -196,8 +196,24 @@ impl Client {
 
     /// Sends a GET request to a server that may be no muster agent, and returns its response with any status.
     pub(super) fn query(&self, path: &str) -> Result<Response<Bytes>, ClientError> {
-        let exchanged = self.runtime.block_on(self.exchange(Method::GET, path, Bytes::new()));
-        exchanged.map_err(|error| self.failed(&error))
+        self.block_on(self.ask(Method::GET, path, Bytes::new(), REQUEST_TIMEOUT))
+    }
+
+    /// Sends a request and returns the response with any status. Callable only within [`block_on`](Self::block_on) and
+    /// [`run`](Self::run).
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, ClientError> {
+        self.exchange(method, path, body, limit).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs a future that handles signals itself.
+    pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
     /// The address of the server.
@@ -207,7 +223,25 @@ impl Client {
 
     /// Sends a request that changes state, after checking that the server is a muster agent.
     pub(super) fn change(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        self.change_within(method, path, body, REQUEST_TIMEOUT)
+    }
+
+    /// Like [`change`](Self::change), with another time limit.
+    pub(super) fn change_within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
         self.agent()?;
+        let response = self.block_on(self.ask(method, path, body, limit))?;
+        self.success(response)
+    }
+
+    /// Sends a change of keys or sessions. The server may be an agent of Consul: both have the same keys, and a token for
+    /// keys alone may not ask which of them it is.
+    pub(super) fn put(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         self.send(method, path, body)
     }
 
@@ -263,8 +297,12 @@ impl Client {
     }
 
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let exchanged = self.runtime.block_on(self.exchange(method, path, body));
-        let response = exchanged.map_err(|error| self.failed(&error))?;
+        let response = self.block_on(self.ask(method, path, body, REQUEST_TIMEOUT))?;
+        self.success(response)
+    }
+
+    /// Returns the body of a successful response.
+    pub(super) fn success(&self, response: Response<Bytes>) -> Result<Bytes, ClientError> {
         let status = response.status();
         if status.is_success() { Ok(response.into_body()) } else { Err(self.refused(status, response.body())) }
     }
@@ -310,9 +348,15 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Bytes>, RequestError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, RequestError> {
         let request = self.request(method, path, body).map_err(|e| RequestError::http(&e))?;
-        round_trip(self.connect().await?, request).await
+        round_trip(self.connect().await?, request, limit).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -336,7 +380,11 @@ async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, Req
 }
 
 /// Sends a request on a connection and reads the response.
-async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, RequestError> {
+async fn round_trip(
+    stream: Connection,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Result<Response<Bytes>, RequestError> {
     let exchanged = async {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| RequestError::http(&e))?;
@@ -358,7 +406,7 @@ async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result
             }
         }
     };
-    timeout(REQUEST_TIMEOUT, exchanged).await.map_err(|_| RequestError::NoAnswer(REQUEST_TIMEOUT))?
+    timeout(limit, exchanged).await.map_err(|_| RequestError::NoAnswer(limit))?
 }
 
 /// Waits for SIGINT or SIGTERM.

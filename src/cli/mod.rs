@@ -24,7 +24,9 @@ pub mod host_defaults;
 mod import;
 pub mod input_files;
 mod keyring;
+mod kv;
 mod local_agent;
+mod lock;
 mod log;
 mod members;
 mod monitor;
@@ -33,6 +35,7 @@ mod reload;
 mod request_error;
 mod setup;
 mod status;
+mod store;
 mod table;
 mod validate;
 
@@ -47,6 +50,8 @@ pub enum Exit {
     Refused,
     /// The command could not run: a usage error, an unreadable file, an unreachable agent.
     CouldNotRun,
+    /// Exit code of a program that the command ran.
+    Program(u8),
 }
 
 impl Termination for Exit {
@@ -55,6 +60,7 @@ impl Termination for Exit {
             Self::Done => 0,
             Self::Problems | Self::Refused => 1,
             Self::CouldNotRun => 2,
+            Self::Program(code) => code,
         })
     }
 }
@@ -108,6 +114,12 @@ enum Command {
     ForceLeave(members::ForceLeaveArgs),
     /// Manage the gossip encryption keys of the cluster
     Keyring(keyring::Args),
+    /// Read and write keys of the store
+    Kv(kv::Args),
+    /// Run a command while holding a lock of the store
+    Lock(lock::Args),
+    /// Show and change the voters of the store, back up and restore its keys
+    Store(store::Args),
     /// Show the state and the problems of the agent and its cluster
     Status(status::Args),
     /// Print events of instances, nodes and files as they occur
@@ -161,6 +173,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Leave(args) => members::leave(&args),
         Command::ForceLeave(args) => members::force_leave(&args),
         Command::Keyring(args) => keyring::run(args),
+        Command::Kv(args) => kv::run(args),
+        Command::Lock(args) => lock::run(&args),
+        Command::Store(args) => store::run(args),
         Command::Status(args) => status::run(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Setup(args) => setup::run(&args),

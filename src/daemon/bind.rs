@@ -40,6 +40,8 @@ pub(super) struct Sockets {
     pub(super) http: Vec<TcpListener>,
     /// The HTTP API on a Unix socket.
     pub(super) unix: Option<UnixListener>,
+    /// etcd's API.
+    pub(super) etcd: Vec<TcpListener>,
 }
 
 /// A DNS address, bound for UDP and TCP on one port.
@@ -70,9 +72,10 @@ pub(super) fn bind(config: &Config, open: &SocketPool) -> Result<(Sockets, Socke
     let tls = streams(Purpose::Tls, tls, tcp::bind)?;
     let https = streams(Purpose::Https, https, tcp::bind)?;
     let http = streams(Purpose::Http, &config.http.listen, server::bind)?;
+    let etcd = streams(Purpose::Etcd, etcd_addresses(config), server::bind)?;
     let gossip = bind_gossip(&mut binding, config.gossip.listen)?;
     let unix = config.http.socket.as_deref().map(|path| bind_unix(&mut binding, path)).transpose()?;
-    Ok((Sockets { dns, tls, https, quic, gossip, http, unix }, binding.finish()))
+    Ok((Sockets { dns, tls, https, quic, gossip, http, unix, etcd }, binding.finish()))
 }
 
 /// Names of the listeners that the configuration names.
@@ -87,7 +90,13 @@ pub(super) fn names(config: &Config) -> Vec<SocketName> {
     names.extend(SocketName::pair(Purpose::Gossip, config.gossip.listen));
     names.extend(config.http.listen.iter().map(|address| SocketName::Tcp(Purpose::Http, *address)));
     names.extend(config.http.socket.clone().map(SocketName::Unix));
+    names.extend(etcd_addresses(config).iter().map(|address| SocketName::Tcp(Purpose::Etcd, *address)));
     names
+}
+
+fn etcd_addresses(config: &Config) -> &[SocketAddr] {
+    let etcd = config.store.as_ref().and_then(|store| store.etcd.as_ref());
+    etcd.map_or(&[], |etcd| etcd.listen.as_slice())
 }
 
 /// `payload` is the largest UDP response in octets, which sizes the socket buffers.
@@ -205,6 +214,7 @@ dns:
   encrypted: {tls: [127.0.0.1:0], https: [127.0.0.1:0], quic: [127.0.0.1:0], certificate: c, key: k}
 http: {listen: [127.0.0.1:0], socket: api.sock}
 gossip: {listen: 127.0.0.1:0}
+store: {voters: [host-a], etcd: {listen: [127.0.0.1:0]}}
 ";
         let path = folder.path().join("muster.yaml");
         let environment = Environment {
@@ -218,6 +228,6 @@ gossip: {listen: 127.0.0.1:0}
         let (_, pool) = bind(&config, &SocketPool::default()).unwrap();
         let bound: BTreeSet<SocketName> = pool.iter().map(|(name, _)| name.clone()).collect();
         assert_eq!(names(&config).into_iter().collect::<BTreeSet<_>>(), bound);
-        assert_eq!(bound.len(), 11);
+        assert_eq!(bound.len(), 12);
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    net::TcpStream,
     sync::{mpsc, oneshot, watch},
     task::block_in_place,
     time::{sleep, timeout},
@@ -117,6 +118,7 @@ pub(super) fn start(
     sockets: (net::UdpSocket, net::TcpListener),
     announced: watch::Receiver<OwnState>,
     begin: Begin,
+    connections_of_store: Option<mpsc::Sender<TcpStream>>,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
     let OwnState { announcements, external, node_checks } = announced.borrow().clone();
@@ -164,7 +166,12 @@ pub(super) fn start(
     if config.advertise.is_usable() {
         let transport =
             Transport::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
-        tasks.spawn("gossip transport", transport.counted(context.metrics.gossip.clone()).run(sockets));
+        let transport = transport.counted(context.metrics.gossip.clone());
+        let transport = match connections_of_store {
+            Some(connections) => transport.with_store_connections(connections),
+            None => transport,
+        };
+        tasks.spawn("gossip transport", transport.run(sockets));
     } else {
         tasks.spawn("gossip transport", transport::discard(sockets, network));
     }

@@ -41,7 +41,7 @@ where
     let Some(Encrypted { certificate, key, .. }) = &context.config.dns.encrypted else { return Ok(()) };
     let (certificate, octets) =
         Certificate::read(certificate, key).map_err(|error| DaemonError::Certificate(error.to_string()))?;
-    let tls = |protocol| certificate.config(protocol).map_err(|error| DaemonError::Certificate(error.to_string()));
+    let tls = |protocol| certificate.config(&[protocol]).map_err(|error| DaemonError::Certificate(error.to_string()));
     let failed = |purpose| move |error| DaemonError::Serve { purpose, error };
     let dns = context.metrics.dns.clone();
     let counted = |transport| Shared { tally: dns.tally(transport, Writers::Many), ..shared.clone() };

@@ -42,6 +42,8 @@ pub enum DaemonError {
     Certificate(String),
     /// The certificate of the HTTP API is unusable; holds the reason.
     ApiCertificate(String),
+    /// The certificate of etcd's API is unusable; holds the reason.
+    EtcdCertificate(String),
     /// A Unix socket cannot be listened on.
     Socket {
         /// Its path.
@@ -108,6 +110,8 @@ pub enum Purpose {
     Tls,
     /// DNS over HTTPS.
     Https,
+    /// etcd's API.
+    Etcd,
     /// DNS over QUIC.
     Quic,
 }
@@ -119,7 +123,7 @@ impl Purpose {
     }
 
     /// All purposes.
-    const ALL: [Self; 6] = [Self::Dns, Self::Gossip, Self::Http, Self::Tls, Self::Https, Self::Quic];
+    const ALL: [Self; 7] = [Self::Dns, Self::Gossip, Self::Http, Self::Tls, Self::Https, Self::Quic, Self::Etcd];
 
     /// Word in the name of a socket.
     pub(super) fn word(self) -> &'static str {
@@ -129,6 +133,7 @@ impl Purpose {
             Self::Http => "http",
             Self::Tls => "tls",
             Self::Https => "https",
+            Self::Etcd => "etcd",
             Self::Quic => "quic",
         }
     }
@@ -146,6 +151,7 @@ impl Purpose {
             Self::Http => ("HTTP", "http.listen", "127.0.0.1:8501"),
             Self::Tls => ("DNS over TLS", "dns.encrypted.tls", "127.0.0.1:8853"),
             Self::Https => ("DNS over HTTPS", "dns.encrypted.https", "127.0.0.1:8443"),
+            Self::Etcd => ("etcd's API", "store.etcd.listen", "127.0.0.1:2379"),
             Self::Quic => ("DNS over QUIC", "dns.encrypted.quic", "127.0.0.1:8853"),
         }
     }
@@ -190,6 +196,11 @@ impl fmt::Display for DaemonError {
             Self::ApiCertificate(error) => write!(
                 f,
                 "unusable certificate for the HTTP API: {error}\nSet http.certificate to the certificate chain and http.key to its key, both in \
+                 PEM and readable by the user that runs muster."
+            ),
+            Self::EtcdCertificate(error) => write!(
+                f,
+                "unusable certificate for etcd's API: {error}\nSet http.certificate to the certificate chain and http.key to its key, both in \
                  PEM and readable by the user that runs muster."
             ),
             Self::Socket { path, error } => write!(

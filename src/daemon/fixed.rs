@@ -12,11 +12,23 @@ pub(super) struct Fixed {
     node: String,
     domain: String,
     data_dir: PathBuf,
+    /// Voters and size limit of the store; empty: no store. Absent in the handover of a version without a store.
+    #[serde(default)]
+    store: String,
 }
 
 impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
-        Self { node: config.node.to_string(), domain: config.domain.to_string(), data_dir: config.data_dir.clone() }
+        let store = config.store.as_ref().map(|store| {
+            let voters: Vec<_> = store.voters.iter().map(ToString::to_string).collect();
+            format!("voters: [{}], max_size: {}", voters.join(", "), store.max_octets)
+        });
+        Self {
+            node: config.node.to_string(),
+            domain: config.domain.to_string(),
+            data_dir: config.data_dir.clone(),
+            store: store.unwrap_or_default(),
+        }
     }
 
     /// Returns the changes from these settings to others, as problems of the configuration at `path`.
@@ -25,6 +37,7 @@ impl Fixed {
             ("node", self.node.clone(), now.node.clone()),
             ("domain", self.domain.clone(), now.domain.clone()),
             ("data_dir", self.data_dir.display().to_string(), now.data_dir.display().to_string()),
+            ("store", self.store.clone(), now.store.clone()),
         ];
         let changed = changes.into_iter().filter(|(_, before, now)| before != now);
         changed

@@ -37,6 +37,7 @@ use crate::{
         server::{self, Listener, Server, credentials::Guard},
     },
     metrics::Folder,
+    store::request::Store,
     tls::certificate::Certificate,
 };
 
@@ -69,18 +70,21 @@ pub(super) struct Shown<'a> {
     pub(super) control: mpsc::Sender<Control>,
     /// Set when the agent begins to drain or to stop.
     pub(super) stopping: CancellationToken,
+    /// The store, if the configuration has one.
+    pub(super) store: Option<Store>,
 }
 
-/// Starts the API on all listeners.
+/// Starts the API on all listeners. Returns the tokens that it requires.
 pub(super) async fn serve(
     context: &mut Context<'_>,
     listeners: Listeners,
     folders: &mut Folders,
     shown: Shown<'_>,
-) -> Result<(), DaemonError> {
+) -> Result<Guard, DaemonError> {
     let guard = guard(context, folders).await;
-    let api = api(context, &listeners, folders, guard, shown);
-    listen(context, listeners, Server::new(api, context.shutdown.clone()))
+    let api = api(context, &listeners, folders, guard.clone(), shown);
+    listen(context, listeners, Server::new(api, context.shutdown.clone()))?;
+    Ok(guard)
 }
 
 fn api(
@@ -90,7 +94,7 @@ fn api(
     guard: Guard,
     shown: Shown<'_>,
 ) -> http::Api {
-    let Shown { address_problem, services, cluster, published, resolution, connections, dns, control, stopping } =
+    let Shown { address_problem, services, cluster, published, resolution, connections, dns, control, stopping, store } =
         shown;
     let Published { tables, catalog } = published;
     let scrape = scrape::Sources {
@@ -119,7 +123,12 @@ fn api(
         events: cluster.events.clone(),
         queries,
         report_texts: services.report_texts.clone(),
-        commands: Commands { cluster: cluster.commands.clone(), registry: services.requests.clone(), daemon: control },
+        commands: Commands {
+            cluster: cluster.commands.clone(),
+            registry: services.requests.clone(),
+            daemon: control,
+            store,
+        },
         guard,
         explain: explain::Sources {
             tables,
@@ -170,7 +179,7 @@ fn listen(context: &mut Context<'_>, listeners: Listeners, server: Server) -> Re
     if let Some((chain, key)) = &config.http.tls {
         let failed = |error: String| DaemonError::ApiCertificate(error);
         let (certificate, octets) = Certificate::read(chain, key).map_err(|error| failed(error.to_string()))?;
-        let settings = certificate.config(b"http/1.1").map_err(|error| failed(error.to_string()))?;
+        let settings = certificate.config(&[b"http/1.1"]).map_err(|error| failed(error.to_string()))?;
         tls = Some(TlsAcceptor::from(settings));
         context
             .tasks

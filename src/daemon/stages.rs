@@ -17,7 +17,7 @@ use super::{
     cluster::{self, Cluster},
     data_dir_report, dns,
     drain::Drain,
-    encrypted,
+    encrypted, etcd_api,
     folders::Folders,
     handover::{Handover, Run},
     http_api,
@@ -202,7 +202,8 @@ impl Stages {
             peers: state.peers.clone(),
             serial_ceiling: ceiling.subscribe(),
         };
-        let mut cluster = cluster::start(&mut core, sockets.gossip, services.own.clone(), begin)?;
+        let connections_of_store = lasting.store.as_ref().map(|store| store.connections.clone());
+        let mut cluster = cluster::start(&mut core, sockets.gossip, services.own.clone(), begin, connections_of_store)?;
         services.follow_ttls(&mut core, cluster.members.clone());
         let sources = publish::Sources {
             view: cluster.view.clone(),
@@ -211,6 +212,9 @@ impl Stages {
         };
         let waits = handover.run.is_none() && !cluster.is_alone;
         let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, waits);
+        if let Some(store) = &lasting.store {
+            store.follow(&mut core, &cluster, published.catalog.clone());
+        }
         let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
         let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
         services.look_up_hosts(config, &published.tables, &resolution);
@@ -223,7 +227,7 @@ impl Stages {
         };
         let storing = state_store::run(sources.clone(), lasting.data_dir.clone(), core.shutdown.clone());
         core.tasks.spawn("state store", storing);
-        let bind::Sockets { dns, tls, https, quic, http: tcp, unix, .. } = sockets;
+        let bind::Sockets { dns, tls, https, quic, http: tcp, unix, etcd, .. } = sockets;
         let tables = &published.tables;
         let started = dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, awaited.clone())?;
         if let Some(awaited) = awaited {
@@ -251,8 +255,12 @@ impl Stages {
             dns: dns_addresses,
             control: control.clone(),
             stopping: stopping.clone(),
+            store: lasting.store.as_ref().map(|store| store.store.clone()),
         };
-        http_api::serve(&mut http, http_api::Listeners { tcp, unix }, &mut folders, shown).await?;
+        let guard = http_api::serve(&mut http, http_api::Listeners { tcp, unix }, &mut folders, shown).await?;
+        if let Some(store) = &lasting.store {
+            etcd_api::serve(&mut http, etcd, &store.store, &guard, cluster.members.clone())?;
+        }
         info!(node = %config.node, domain = %config.domain, services = services.loaded, "answering");
         let servers = Servers {
             http: http.into_group(),

@@ -1,0 +1,171 @@
+//! `muster store`: the voters of the store, backups of its keys, and recovery after the loss of a majority.
+
+use std::{path::PathBuf, time::Duration};
+
+use hyper::{Method, body::Bytes};
+
+use super::{
+    Exit,
+    client::{self, Client, ClientError, print_json, segment, with_exit},
+    table::{Table, print, printable},
+};
+use crate::api::store::{Member, Status};
+
+mod backup;
+mod recover;
+
+/// Endpoint of the store.
+const PATH: &str = "/v1/muster/store";
+/// Time limit for a change of the voters, longer than the agent's: a new voter receives the whole store first.
+const CHANGE: Duration = Duration::from_secs(340);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    client: client::Args,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the voters, the leader and the size of the store
+    Status,
+    /// Make a node a voter, once it has received the store
+    Add {
+        /// Name of the node, whose configuration must have a store
+        node: String,
+    },
+    /// Remove a voter, also one that is lost
+    Remove {
+        /// Name of the node
+        node: String,
+    },
+    /// Back up all keys to a file
+    Snapshot {
+        /// File to write; it is replaced when the backup is complete
+        file: PathBuf,
+    },
+    /// Make the keys those of a backup: others are deleted
+    Restore {
+        /// File that `snapshot` or `muster kv export` wrote
+        file: PathBuf,
+        /// Delete keys that are not in the file without asking; needed if there are any
+        #[arg(long)]
+        delete_others: bool,
+    },
+    /// After the loss of a majority: make this host's voter the only one (agent stopped)
+    #[command(long_about = recover::ABOUT)]
+    Recover(recover::Args),
+}
+
+pub(super) fn run(args: Args) -> Exit {
+    let Args { action, client: options } = args;
+    let json = options.json;
+    if let Action::Recover(args) = &action {
+        return recover::run(args, json);
+    }
+    with_exit(&options, |client| match &action {
+        Action::Status => status(client, json),
+        Action::Add { node } => change(client, Method::PUT, node, "is a voter", json),
+        Action::Remove { node } => change(client, Method::DELETE, node, "was removed", json),
+        Action::Snapshot { file } => backup::snapshot(client, file, json),
+        Action::Restore { file, delete_others } => backup::restore(client, file, *delete_others, json),
+        Action::Recover(_) => Ok(Exit::Done),
+    })
+}
+
+/// Shows the status. A store without a leader is a problem.
+fn status(client: &Client, json: bool) -> Result<Exit, ClientError> {
+    let answer = client.get(PATH)?;
+    let status: Status = client.read(&answer)?;
+    if json {
+        print_json(client, &answer)?;
+    } else {
+        print(&format!("{}\n{}", report(&status), members(&status)));
+    }
+    Ok(if status.leader.is_some() { Exit::Done } else { Exit::Problems })
+}
+
+fn change(client: &Client, method: Method, node: &str, done: &str, json: bool) -> Result<Exit, ClientError> {
+    let path = format!("{PATH}/voters/{}", segment(node));
+    let answer = client.change_within(method, &path, Bytes::new(), CHANGE)?;
+    if json {
+        print_json(client, &answer)?;
+    } else {
+        print(&format!("{}: {done}\n", printable(node)));
+    }
+    Ok(Exit::Done)
+}
+
+fn report(status: &Status) -> Table {
+    let mut report = Table::of_pairs();
+    let mut row = |name: &str, text: String| report.row([name.to_owned(), text]);
+    let id = &status.cluster_id;
+    row("cluster", if id.is_empty() { "not founded, or no voter can be reached".to_owned() } else { id.clone() });
+    row(
+        "leader",
+        match &status.leader {
+            Some(leader) => format!("{leader}, term {}", status.term),
+            None => "none: a majority of the voters must be alive".to_owned(),
+        },
+    );
+    row("revision", status.revision.to_string());
+    row("size", format!("{} keys, {} of {}", status.keys, size(status.octets), size(status.max_octets)));
+    row("seen by", status.node.clone());
+    report
+}
+
+/// Table of the members, the voters first.
+fn members(status: &Status) -> Table {
+    let mut table = Table::with_head(&["NODE", "ROLE", "LAG", "ID"]);
+    let mut members: Vec<&Member> = status.members.iter().collect();
+    members.sort_by_key(|member| (!member.voter, &member.node));
+    for member in members {
+        let role = match (status.leader.as_ref() == Some(&member.node), member.voter) {
+            (true, true) => "leader",
+            (_, true) => "voter",
+            (_, false) => "learner",
+        };
+        let lag = member.lag.map_or_else(String::new, |lag| format!("{lag} entries"));
+        table.row([member.node.clone(), role.to_owned(), lag, member.id.clone()]);
+    }
+    table
+}
+
+/// A number of octets with a unit.
+fn size(octets: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(bits, _)| octets >= 1 << bits) {
+        Some((bits, unit)) => format!("{:.1} {unit}", octets as f64 / (1u64 << bits) as f64),
+        None => format!("{octets} octets"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        let cases =
+            [(0, "0 octets"), (1023, "1023 octets"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB"), (1 << 30, "1.0 GiB")];
+        for (octets, expected) in cases {
+            assert_eq!(size(octets), expected);
+        }
+    }
+
+    #[test]
+    fn voters_come_before_learners_and_the_leader_is_marked() {
+        let member =
+            |node: &str, voter, lag| Member { id: "1".to_owned(), node: node.to_owned(), voter, lag, unreached: None };
+        let status = Status {
+            leader: Some("b".to_owned()),
+            members: vec![member("a", false, Some(7)), member("b", true, Some(0)), member("c", true, None)],
+            ..Status::default()
+        };
+        let expected = "NODE  ROLE     LAG        ID\nb     leader   0 entries  1\nc     voter    -          1\n\
+                        a     learner  7 entries  1\n";
+        assert_eq!(members(&status).to_string(), expected);
+    }
+}
