@@ -11,7 +11,7 @@ const NO_CLIENT_CERTIFICATES: &str = "The HTTP API checks tokens instead of cert
 const TLS: &str =
     "Certificates are for names: copy the files for muster's user, and set `http.certificate` and `http.key`";
 const NO_CA: &str = "Agents authenticate each other by the gossip key; commands take `--ca-file`";
-const NO_KV: &str = "muster has no key/value store, sessions and locks";
+const NO_KV: &str = "The store has a size limit (`store.max_size`) and no settings of that kind";
 const LOG: &str = "The agent logs to standard error, which systemd keeps";
 const METRICS: &str = "Prometheus scrapes /metrics; muster sends no metrics elsewhere";
 const ALWAYS: &str = "Always so in muster";
