@@ -219,8 +219,8 @@ fn parameters_take_effect_or_are_refused() {
         ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
         ("GET", "agent/service/none", "", 404, "unknown service ID"),
         ("GET", "agent/health/service/name/none", "", 404, "no instance of service"),
-        ("GET", "kv/a", "", 400, "muster has no key/value store"),
-        ("GET", "session/list", "", 400, "muster has no sessions"),
+        ("GET", "kv/a", "", 400, "this cluster has no store"),
+        ("GET", "session/list", "", 400, "this cluster has no store"),
         ("PUT", "agent/maintenance", "", 400, "Missing value for enable"),
         ("PUT", "agent/service/register", "{", 400, "Request decode failed"),
         (

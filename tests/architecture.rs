@@ -50,6 +50,7 @@ const ADAPTERS: &[(&str, &str)] = &[
     ("dns::resolver", "dns"),
     ("dns::server", "dns"),
     ("dns::socket", "dns"),
+    ("etcd", "etcd"),
     ("files::read", "files"),
     ("files::reload", "files"),
     ("files::watch", "files"),
@@ -65,6 +66,11 @@ const ADAPTERS: &[(&str, &str)] = &[
     ("metrics::process", "metrics"),
     ("registry::request", "registry"),
     ("registry::task", "registry"),
+    ("store::node", "store"),
+    ("store::peers", "store"),
+    ("store::raft", "store"),
+    ("store::request", "store"),
+    ("store::sealed_stream", "store"),
 ];
 
 /// Pieces that adapters of all groups may import.
@@ -100,12 +106,16 @@ const ROOTS: &[&str] = &["lib", "main", "daemon"];
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("cli::agent", "daemon", "the command that starts the daemon"),
     ("dns::publish", "data_dir", "the serial must be on disk before it is answered"),
+    ("etcd", "store::request", "requests to the store, with a channel for the outcome"),
     ("http", "gossip::command", "commands to the node, with a channel for the outcome"),
+    ("cli::store::recover", "store::node", "the command that recovers a store while no agent runs"),
     ("http", "registry::request", "changes of the registry, with a channel for the outcome"),
+    ("http", "store::request", "requests to the store, with a channel for the outcome"),
 ];
 
 /// Dependencies that core may import: the parts in use do no I/O, read no clock and start no threads.
 const CORE_CRATES: &[&str] = &[
+    "bytes",
     "data_encoding",
     "fastrand",
     "foldhash",
@@ -115,6 +125,8 @@ const CORE_CRATES: &[&str] = &[
     "humantime",
     "imbl",
     "percent_encoding",
+    // Encodes messages and snapshots of the store.
+    "postcard",
     // Formats metrics.
     "prometheus_client",
     "quick_cache",
@@ -153,11 +165,17 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("netlink_packet_route", "host_addresses::netlink"),
     ("netlink_sys", "host_addresses::netlink"),
     ("notify", "files::watch"),
+    ("openraft", "store::raft"),
     ("prometheus_client", "metrics::family"),
+    ("prost", "etcd"),
+    ("prost_reflect", "etcd"),
+    ("raft_log", "store::raft::log"),
     ("rustls_native_certs", "tls::authorities"),
     ("saphyr_parser", "yaml::marks"),
     ("sd_notify", "service_manager"),
     ("serde_yaml", "yaml"),
+    ("tonic", "etcd"),
+    ("tonic_prost", "etcd"),
     ("zstd", "gossip::anti_entropy"),
 ];
 

@@ -62,6 +62,11 @@ fn service_files() {
 }
 
 #[test]
+fn store_messages_and_snapshots() {
+    fuzz("store", targets::store::run);
+}
+
+#[test]
 fn zone_files() {
     fuzz("zone_file", targets::zone_file::run);
 }

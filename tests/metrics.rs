@@ -76,7 +76,8 @@ fn families(page: &str) -> BTreeMap<String, Family> {
 fn busy() -> (Agent, Upstream) {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 300))]);
     let config = format!(
-        "resolver: {{upstreams: [\"{}\"], allow: [loopback]}}\nchecks: {{allow_exec: true}}\nlog: {{level: info}}\n",
+        "resolver: {{upstreams: [\"{}\"], allow: [loopback]}}\nchecks: {{allow_exec: true}}\nlog: {{level: info}}\n\
+         store: {{voters: [host-a]}}\n",
         upstream.address()
     );
     let agent = Agent::start_with(&config, &[], |folder| {
@@ -87,6 +88,7 @@ fn busy() -> (Agent, Upstream) {
         fs::write(folder.join("services.d/all.yaml"), services).unwrap();
         fs::write(folder.join("services.d/broken.yaml"), "service: [").unwrap();
     });
+    wait_for(&agent, "muster_store_has_leader", 1.0);
     (agent, upstream)
 }
 

@@ -1,5 +1,5 @@
-//! Third-party programs that discover services with muster. Each runs with its configuration from docs/integrations.md
-//! while the health of instances changes.
+//! Third-party programs that discover services with muster, each with its configuration from docs/integrations.md while the
+//! health of instances changes; and clients of Consul and etcd on a store of three voters.
 //!
 //! Programs of Debian must be installed; `tests/real_clients/install` fetches those of PyPI and npm.
 
@@ -9,6 +9,8 @@ mod support;
 
 #[path = "real_clients/api.rs"]
 mod api;
+#[path = "real_clients/etcdctl.rs"]
+mod etcdctl;
 #[path = "real_clients/haproxy.rs"]
 mod haproxy;
 #[path = "real_clients/metrics.rs"]
@@ -17,6 +19,8 @@ mod metrics;
 mod proxies;
 #[path = "real_clients/scene.rs"]
 mod scene;
+#[path = "real_clients/store.rs"]
+mod store;
 
 /// The comment above each block names the program whose test uses the block.
 #[test]

@@ -12,4 +12,5 @@ mod problems;
 pub mod reply;
 pub mod saved_state;
 pub mod service_file;
+pub mod store;
 pub mod zone_file;

@@ -148,8 +148,8 @@ pub(crate) fn read(folder: &str) -> Vec<Source> {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                // `fuzz/target` holds build output.
-                folders.extend(Some(path).filter(|path| !path.ends_with("target")));
+                // `fuzz/target` holds build output; generated code follows no rules.
+                folders.extend(Some(path).filter(|path| !path.ends_with("target") && !path.ends_with("generated")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
                 sources.push(Source::parse(&file, &module_of(&file), &fs::read_to_string(&path).unwrap()).unwrap());

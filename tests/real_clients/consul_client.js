@@ -107,11 +107,11 @@ async function main() {
   await consul.catalog.deregister({ node: "n1" });
   assert.deepEqual((await consul.catalog.node.list()).map(({ Node }) => Node), ["host-a"]);
 
-  await rejects(/no key\/value store/, () => consul.kv.get("a"));
-  await rejects(/no key\/value store/, () => consul.kv.set("a", "b"));
-  await rejects(/no sessions/, () => consul.session.create({}));
+  await rejects(/no store/, () => consul.kv.get("a"));
+  await rejects(/no store/, () => consul.kv.set("a", "b"));
+  await rejects(/no store/, () => consul.session.create({}));
   await rejects(/no prepared queries/, () => consul.query.list());
-  await rejects(/no transactions/, () => consul.transaction.create([{}]));
+  await rejects(/no store/, () => consul.transaction.create([{}]));
   await rejects(/not accepted over HTTP/, () => consul.agent.service.register({ name: "x", check: { args: ["true"], interval: "1s" } }));
 }
 

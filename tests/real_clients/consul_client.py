@@ -204,14 +204,14 @@ wait_for(lambda: [event["Name"] for event in c.event.list(name="deploy")[1]], ["
 
 # Unsupported endpoints respond with an error.
 for part, call, arguments in [
-    ("no key/value store", c.kv.get, ["a"]),
-    ("no key/value store", c.kv.put, ["a", "b"]),
-    ("no key/value store", c.kv.delete, ["a"]),
-    ("no sessions", c.session.create, []),
-    ("no sessions", c.session.list, []),
+    ("no store", c.kv.get, ["a"]),
+    ("no store", c.kv.put, ["a", "b"]),
+    ("no store", c.kv.delete, ["a"]),
+    ("no store", c.session.create, []),
+    ("no store", c.session.list, []),
     ("no ACLs", c.acl.list if OLD else c.acl.token.list, []),
     ("no prepared queries", c.query.list, []),
-    ("no transactions", c.txn.put, [[]]),
+    ("no store", c.txn.put, [[]]),
     ("the node needs no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
     ("To remove a node, make it leave", c.catalog.deregister, ["host-a"]),
 ]:

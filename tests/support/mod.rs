@@ -24,6 +24,7 @@ pub mod scene;
 pub mod skip;
 pub mod systemd;
 pub mod upstream;
+pub mod voters;
 pub mod wait;
 pub mod watchers;
 pub mod world;
