@@ -24,8 +24,8 @@ pub fn run(octets: &[u8]) {
     message!(Description, ReadReply, StatusReply, WriteReply, WatchMessage);
     if let Ok(state) = State::decode(&mut &*octets, MAX_OCTETS) {
         let mut encoded = Vec::new();
-        state.encode(&mut encoded).expect("a vector takes all octets");
-        let again = State::decode(&mut &*encoded, MAX_OCTETS).expect("a state that was just encoded");
+        state.encode(&mut encoded).unwrap();
+        let again = State::decode(&mut &*encoded, MAX_OCTETS).unwrap();
         assert_eq!(again.totals(), state.totals());
     }
 }
