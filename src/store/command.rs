@@ -91,7 +91,7 @@ pub enum Operation {
         value: Bytes,
         /// Flags of the client.
         flags: u64,
-        /// Expected [`Entry::modified`], or 0.
+        /// Expected [`Entry::modified`](super::entry::Entry::modified), or 0.
         index: u64,
     },
     /// Sets a value and locks the key for a session. Fails if another session holds the key, or during its lock delay. Sets
@@ -123,7 +123,7 @@ pub enum Operation {
     CompareAndDelete {
         /// The key.
         key: Key,
-        /// Expected [`Entry::modified`].
+        /// Expected [`Entry::modified`](super::entry::Entry::modified).
         index: u64,
     },
     /// Deletes all keys that begin with these octets.
@@ -136,7 +136,7 @@ pub enum Operation {
     CheckIndex {
         /// The key.
         key: Key,
-        /// Expected [`Entry::modified`].
+        /// Expected [`Entry::modified`](super::entry::Entry::modified).
         index: u64,
     },
     /// Fails unless this session holds the key.
@@ -178,15 +178,15 @@ pub struct Condition {
 /// Field of a key in a condition, with the value to compare with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
-    /// [`Entry::version`].
+    /// [`Entry::version`](super::entry::Entry::version).
     Version(i64),
-    /// [`Entry::created`].
+    /// [`Entry::created`](super::entry::Entry::created).
     Created(i64),
-    /// [`Entry::modified`].
+    /// [`Entry::modified`](super::entry::Entry::modified).
     Modified(i64),
-    /// [`Entry::value`].
+    /// [`Entry::value`](super::entry::Entry::value).
     Value(Bytes),
-    /// [`Entry::lease`].
+    /// [`Entry::lease`](super::entry::Entry::lease).
     Lease(i64),
 }
 
