@@ -27,7 +27,7 @@ use tokio::{
 use super::{run, wait::DEADLINE};
 
 /// Limit for one command, compilers and packagers included.
-const COMMAND_LIMIT: Duration = Duration::from_secs(600);
+const COMMAND_LIMIT: Duration = Duration::from_secs(1200);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
