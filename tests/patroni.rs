@@ -13,6 +13,7 @@ mod member;
 mod roles;
 
 use std::{
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -86,6 +87,9 @@ fn name(at: usize) -> String {
 }
 
 fn primary_moves_and_is_never_doubled(test: &str, scope: &str, section: StoreSection) {
+    // PostgreSQL binds its port long after the port was found free: another cluster that starts meanwhile could take it.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(programs) = Programs::find(test) else { return };
     let mut scene = Scene::start(programs, scope, section);
 
