@@ -122,11 +122,14 @@ pub(in crate::store) async fn recover(
     let mut new_log = Log::open(&to.join(LOG), metrics::Store::default()).map_err(RecoverStateError::Log)?;
     new_log.save_vote(&Vote::new(term, new)).await?;
     new_log.purge(last).await?;
-    let removed = membership.nodes().filter(|(member, _)| **member != id).map(|(_, member)| member.node.clone());
+    let others = membership.nodes().filter(|(member, _)| **member != id);
+    let mut removed: Vec<_> = others.map(|(_, member)| member.node.clone()).collect();
+    // Members are in the order of their random ids.
+    removed.sort();
     Ok(RecoveredState {
         revision: state.revision(),
         keys: state.totals().keys,
         uncommitted: end.saturating_sub(committed),
-        removed: removed.collect(),
+        removed,
     })
 }
