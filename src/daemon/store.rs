@@ -1,6 +1,6 @@
 //! The store of this node: one task for the whole life of the process, so that a reload does not cost the store its leader.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpStream,
@@ -17,7 +17,8 @@ use crate::{
     metrics,
     model::{catalog::Catalog, keyring::Keyring, member::Membership},
     store::{
-        node::{self, Addresses, Inputs, Settings},
+        node::{self, Inputs, Settings},
+        peers::Addresses,
         request::Store,
     },
 };
@@ -108,6 +109,6 @@ pub(super) async fn copy<T: Clone>(mut from: watch::Receiver<T>, mut to: impl Fn
     }
 }
 
-fn addresses_of(members: &Arc<Membership>) -> BTreeMap<String, std::net::SocketAddr> {
+fn addresses_of(members: &Membership) -> Addresses {
     members.members.iter().map(|member| (member.id.name.to_string(), member.address)).collect()
 }

@@ -81,10 +81,6 @@ pub struct Description {
     pub has_log: bool,
     /// Members as of the node's log.
     pub members: Vec<KnownMember>,
-    /// Name of the leader that the node knows.
-    pub leader: Option<String>,
-    /// Term of the node's last vote.
-    pub term: u64,
 }
 
 /// A member of the store's cluster.

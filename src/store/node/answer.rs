@@ -26,13 +26,12 @@ pub(super) async fn answer(local: &Local, peers: &Peers, own: &str, request: Pee
         PeerRequest::Status => Some(encode::<StatusReply>(&if local.is_leader() {
             Ok(status(local, own))
         } else {
-            let role = local.voter.role();
-            Err(PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader)))
+            Err(local.other_leader())
         })),
         PeerRequest::Membership(wanted) => Some(encode::<MembershipReply>(&if local.is_leader() {
             change(local, peers, &wanted).await.map_err(PeerRefusal::Failed)
         } else {
-            Err(PeerRefusal::NotLeader(local.voter.role().leader))
+            Err(local.other_leader())
         })),
         PeerRequest::Describe | PeerRequest::Prepare | PeerRequest::Watch(_) => None,
     }

@@ -30,7 +30,7 @@ pub(super) async fn found(node: &Node, local: &Local, voters: &[String]) {
         sleep(RETRY).await;
     }
     // Each founder proposes an id: the first one counts.
-    while local.voter.applied().borrow().state.cluster_id() == 0 {
+    while local.voter.state().cluster_id() == 0 {
         if local.is_leader() {
             let _ = local.voter.propose(Command::Found { cluster: local.voter.id() }).await;
         }

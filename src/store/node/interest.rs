@@ -28,7 +28,6 @@ pub(super) struct Interests(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    next: u64,
     /// Revision up to which waiters were woken.
     woken: Revision,
     keys: HashMap<Key, Vec<Arc<Entry>>>,
@@ -38,7 +37,6 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    id: u64,
     interest: Interest,
     /// First revision with a change that was not taken.
     changed: Mutex<Option<Revision>>,
@@ -56,13 +54,7 @@ impl Interests {
     /// Registers an interest. Changes that are applied from now on wake the waiter.
     pub(super) fn register(&self, interest: Interest) -> Waiter {
         let mut table = self.lock();
-        table.next += 1;
-        let entry = Arc::new(Entry {
-            id: table.next,
-            interest: interest.clone(),
-            changed: Mutex::default(),
-            notify: Notify::new(),
-        });
+        let entry = Arc::new(Entry { interest: interest.clone(), changed: Mutex::default(), notify: Notify::new() });
         match interest {
             Interest::Keys(KeyRange::Key(key)) => table.keys.entry(key).or_default().push(entry.clone()),
             Interest::Keys(KeyRange::Span { .. }) => table.spans.push(entry.clone()),
@@ -134,9 +126,7 @@ impl Waiter {
             }
         }
     }
-}
 
-impl Waiter {
     /// Returns the revision up to which nothing has changed but what was taken; `None` if there are changes to take.
     pub(super) fn unchanged_up_to(&self) -> Option<Revision> {
         let woken = self.interests.lock().woken;
@@ -148,7 +138,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut table = self.interests.lock();
-        let without = |entries: &mut Vec<Arc<Entry>>| entries.retain(|entry| entry.id != self.entry.id);
+        let without = |entries: &mut Vec<Arc<Entry>>| entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
         match &self.entry.interest {
             Interest::Keys(KeyRange::Key(key)) => {
                 if let Some(entries) = table.keys.get_mut(key) {

@@ -54,7 +54,7 @@ impl Duties {
         let mut roles = self.local.voter.role_changes();
         loop {
             // Without a confirmation, the entries of the former leader may not be applied yet.
-            if self.local.voter.role().is_leader && self.local.voter.confirm().await.is_ok() {
+            if self.local.voter.leads() && self.local.voter.confirm().await.is_ok() {
                 info!(term = self.local.voter.role().term, "store: this node is the leader");
                 tokio::select! {
                     () = self.lead() => {}
@@ -64,7 +64,7 @@ impl Duties {
             }
             tokio::select! {
                 changed = roles.changed() => if !changed { return },
-                () = sleep(RETRY), if self.local.voter.role().is_leader => {}
+                () = sleep(RETRY), if self.local.voter.leads() => {}
                 // Clients ask another node, or wait until there is a leader.
                 Some(refused) = self.renewals.recv() => drop(refused),
                 () = shutdown.cancelled() => return,
@@ -89,7 +89,7 @@ impl Duties {
             tokio::select! {
                 Some(renewal) = self.renewals.recv() => {
                     // A lease that was just granted may not be known yet.
-                    expiry.follow(began.elapsed(), &self.local.voter.applied().borrow().state);
+                    expiry.follow(began.elapsed(), &self.local.voter.state());
                     self.renew(&mut expiry, began.elapsed(), renewal).await;
                 }
                 _ = follow.tick() => {
@@ -104,7 +104,7 @@ impl Duties {
                     }
                 },
                 _ = sessions.tick() => {
-                    let state = self.local.voter.applied().borrow().state.clone();
+                    let state = self.local.voter.state();
                     let catalog = self.catalog.borrow().clone();
                     let ended = health.ended(began.elapsed(), state.sessions(), &catalog);
                     for (id, reason) in ended {
@@ -127,13 +127,13 @@ impl Duties {
 
     /// Proposes the size limit of this node's configuration: all voters must refuse the same writes.
     async fn agree_on_size(&self) {
-        if self.local.voter.applied().borrow().state.agreed_max_octets() != Some(self.max_octets) {
+        if self.local.voter.state().agreed_max_octets() != Some(self.max_octets) {
             self.propose(Command::SetMaxOctets(self.max_octets)).await;
         }
     }
 
     async fn renew(&self, expiry: &mut Expiry, now: Duration, renewal: Renewal) {
-        let state = self.local.voter.applied().borrow().state.clone();
+        let state = self.local.voter.state();
         // A client that no longer waits has dropped its end.
         match renewal {
             Renewal::Renew { id, done } => {

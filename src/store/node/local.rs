@@ -18,7 +18,7 @@ use crate::store::{
     lease::LifetimeId,
     message::PeerRefusal,
     query::{Answer, Consistency, Content, Query, Wait},
-    raft::Voter,
+    raft::{Role, Voter},
     request::StoreError,
     state::State,
     watch::{Change, Watch, WatchMessage},
@@ -46,14 +46,18 @@ pub(super) struct Local {
 impl Local {
     /// Reports whether this member is the leader, as far as it knows, and belongs to the cluster.
     pub(super) fn is_leader(&self) -> bool {
-        let role = self.voter.role();
-        role.is_leader
-            && !role.has_failed
+        self.voter.leads()
+            && !self.voter.has_failed()
             && self.voter.confirmed_at().is_none_or(|confirmed| confirmed.elapsed() < UNCONFIRMED)
     }
 
-    /// Name of the leader that this member knows, if that is another node.
-    fn other_leader(&self) -> PeerRefusal {
+    /// The leader that this member knows; `None` for this member itself, if no majority confirms it.
+    pub(super) fn leader(&self, role: &Role) -> Option<String> {
+        role.leader.clone().filter(|_| !role.is_leader || self.is_leader())
+    }
+
+    /// Refuses a request to the leader; with the name of the leader that this member knows, if that is another node.
+    pub(super) fn other_leader(&self) -> PeerRefusal {
         let role = self.voter.role();
         PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader))
     }
@@ -95,7 +99,7 @@ impl Local {
             }
             self.voter.confirm().await.map_err(|_| self.other_leader())?;
         }
-        let state = self.voter.applied().borrow().state.clone();
+        let state = self.voter.state();
         let mut answer = state.read(query).map_err(|refusal| PeerRefusal::Failed(StoreError::Refused(refusal)))?;
         if let (Query::Lease(id), Content::Lease(Some(lease))) = (query, &mut answer.content) {
             let remaining = self.remaining(LifetimeId::Lease(*id)).await;

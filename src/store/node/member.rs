@@ -83,8 +83,6 @@ impl Node {
             id: Some(local.voter.id()),
             has_log: local.voter.had_log() || role.last_log > 0,
             members: role.members,
-            leader: role.leader,
-            term: role.term,
         }
     }
 

@@ -23,7 +23,7 @@ mod status;
 mod tests;
 mod upkeep;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::{
     net::TcpStream,
@@ -32,12 +32,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    member::Node,
-    router::{Known, Router},
-};
+use self::{member::Node, router::Router};
 use super::{
-    peers::{self, Peers},
+    peers::{self, Addresses, Peers},
     request::Request,
 };
 use crate::{
@@ -62,9 +59,6 @@ pub struct Settings {
     /// Metrics of the store.
     pub metrics: metrics::Store,
 }
-
-/// Gossip addresses of nodes by name.
-pub type Addresses = BTreeMap<String, SocketAddr>;
 
 /// Inputs of the store's task.
 #[derive(Debug)]
@@ -100,13 +94,8 @@ pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken
         starting: Arc::new(Mutex::new(())),
         shutdown: shutdown.clone(),
     };
-    let router = Router {
-        own: own.clone(),
-        voters: voters.clone().into(),
-        peers,
-        local: member,
-        known: watch::Sender::new(Known::default()),
-    };
+    let router =
+        Router { own: own.clone(), voters: voters.clone().into(), peers, local: member, known: Arc::default() };
     let mut tasks = JoinSet::new();
     tasks.spawn(peers::serve(connections, keyring, own.to_string(), incoming, shutdown.clone()));
     tasks.spawn(upkeep::run(node.clone(), voters));

@@ -1,6 +1,9 @@
 //! Routes requests of this node to a member that can carry them out: its own, the leader, or any voter.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -9,7 +12,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{answer::answer, describe::describe, exchange::exchange, local::Local, membership::change, status::status};
+use super::{describe::describe, exchange::exchange, local::Local, membership::change, status::status};
 use crate::store::{
     command::{Command, Outcome},
     lease::LifetimeId,
@@ -40,11 +43,11 @@ pub(super) struct Router {
     /// This node's member, if it has one.
     pub(super) local: watch::Receiver<Option<Local>>,
     /// Names of the members and of the leader, as last heard.
-    pub(super) known: watch::Sender<Known>,
+    pub(super) known: Arc<Mutex<Known>>,
 }
 
 /// Members of the cluster, as this node has last heard of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) leader: Option<String>,
     pub(super) members: Vec<String>,
@@ -80,69 +83,52 @@ impl Router {
     }
 
     async fn write(&self, command: Command) -> Result<Outcome, StoreError> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(local) = self.leading() {
-                match timeout_at(until, local.write(command.clone())).await {
-                    Err(_) => return Err(StoreError::NoLeader),
-                    Ok(Ok(outcome)) => return Ok(outcome),
-                    Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
-                    Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
-                }
-                sleep(RETRY).await;
-                continue;
-            }
-            return self.ask_leader(&PeerRequest::Write(command), Repeat::Unsafe, until, Duration::ZERO).await;
-        }
+        let (until, command) = (Instant::now() + PATIENCE, &command);
+        let request = || PeerRequest::Write(command.clone());
+        let here = |local: Local| async move { local.write(command.clone()).await };
+        self.at_leader(request, Repeat::Unsafe, until, Duration::ZERO, here).await
     }
 
     async fn read(&self, query: Query, consistency: Consistency, wait: Option<Wait>) -> Result<Answer, StoreError> {
-        let longest = wait.map_or(Duration::ZERO, |wait| wait.limit);
-        let until = Instant::now() + PATIENCE + longest;
-        let local = self.local.borrow().clone();
-        if let Some(local) = local.filter(|local| consistency == Consistency::Stale || local.is_leader()) {
+        if consistency == Consistency::Stale
+            && let Some(local) = self.member()
+        {
             match local.read(&query, consistency, wait).await {
                 Ok(answer) => return Ok(answer),
                 Err(PeerRefusal::Failed(error)) => return Err(error),
                 Err(PeerRefusal::NotLeader(leader)) => self.hear_of(leader),
             }
         }
-        let request = PeerRequest::Read { query, consistency, wait };
-        self.ask_leader(&request, Repeat::Safe, until, longest).await
+        let longest = wait.map_or(Duration::ZERO, |wait| wait.limit);
+        let until = Instant::now() + PATIENCE + longest;
+        let query = &query;
+        let request = || PeerRequest::Read { query: query.clone(), consistency, wait };
+        let here = |local: Local| async move { local.read(query, consistency, wait).await };
+        self.at_leader(request, Repeat::Safe, until, longest, here).await
     }
 
     async fn renew(&self, id: LifetimeId) -> Result<Option<Duration>, StoreError> {
-        let until = Instant::now() + PATIENCE;
-        if let Some(local) = self.leading() {
-            match timeout_at(until, local.renew(id)).await {
-                Ok(Ok(renewed)) => return Ok(renewed),
-                Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
-                Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
-                Err(_) => return Err(StoreError::NoLeader),
-            }
-        }
-        self.ask_leader(&PeerRequest::Renew(id), Repeat::Safe, until, Duration::ZERO).await
+        let (until, request) = (Instant::now() + PATIENCE, || PeerRequest::Renew(id));
+        let here = |local: Local| async move { local.renew(id).await };
+        self.at_leader(request, Repeat::Safe, until, Duration::ZERO, here).await
     }
 
     async fn change_membership(&self, wanted: MembershipChange) -> Result<(), StoreError> {
-        let until = Instant::now() + MEMBERSHIP;
-        if let Some(local) = self.leading() {
-            return change(&local, &self.peers, &wanted).await;
-        }
-        self.ask_leader(&PeerRequest::Membership(wanted), Repeat::Unsafe, until, MEMBERSHIP).await
+        let (until, wanted) = (Instant::now() + MEMBERSHIP, &wanted);
+        let request = || PeerRequest::Membership(wanted.clone());
+        let here = |local: Local| async move { change(&local, &self.peers, wanted).await.map_err(PeerRefusal::Failed) };
+        self.at_leader(request, Repeat::Unsafe, until, MEMBERSHIP, here).await
     }
 
     /// The state of the store's cluster, from this node's member, the leader, or another voter.
     async fn status(&self) -> Status {
-        if let Some(local) = self.leading() {
-            return status(&local, &self.own);
-        }
         let until = Instant::now() + STATUS;
-        let asked = self.ask_leader::<Status>(&PeerRequest::Status, Repeat::Safe, until, Duration::ZERO);
+        let here = |local: Local| async move { Ok(status(&local, &self.own)) };
+        let asked = self.at_leader(|| PeerRequest::Status, Repeat::Safe, until, Duration::ZERO, here);
         if let Ok(Ok(status)) = timeout_at(until, asked).await {
             return status;
         }
-        match self.local.borrow().clone() {
+        match self.member() {
             Some(local) => status(&local, &self.own),
             None => Status { node: self.own.to_string(), ..Status::default() },
         }
@@ -150,8 +136,7 @@ impl Router {
 
     /// Watches here or on a voter. Ends without a word if the voter is gone: the client goes on elsewhere.
     async fn watch(&self, watch: Watch, messages: mpsc::Sender<WatchMessage>) {
-        let local = self.local.borrow().clone();
-        if let Some(local) = local.filter(|local| !local.voter.role().has_failed) {
+        if let Some(local) = self.member().filter(|local| !local.voter.has_failed()) {
             return local.watch(watch, &messages).await;
         }
         let until = Instant::now() + PATIENCE;
@@ -178,28 +163,43 @@ impl Router {
         }
     }
 
-    /// This node's member, if it is the leader.
-    fn leading(&self) -> Option<Local> {
-        self.local.borrow().clone().filter(Local::is_leader)
+    /// This node's member, if it has one.
+    fn member(&self) -> Option<Local> {
+        self.local.borrow().clone()
     }
 
-    /// Sends a request to the leader until one carries it out. `longest` is added to the time limit of each attempt.
-    async fn ask_leader<T: DeserializeOwned>(
+    /// This node's member, if it is the leader.
+    fn leading(&self) -> Option<Local> {
+        self.member().filter(Local::is_leader)
+    }
+
+    /// Carries out a request at the leader: by `here` on this node's member, or as a request to another node. Looks for a leader
+    /// until one carries it out. `longest` is added to the time limit of each attempt.
+    async fn at_leader<T: DeserializeOwned, F: Future<Output = Result<T, PeerRefusal>>>(
         &self,
-        request: &PeerRequest,
+        request: impl Fn() -> PeerRequest,
         repeat: Repeat,
         until: Instant,
         longest: Duration,
+        here: impl Fn(Local) -> F,
     ) -> Result<T, StoreError> {
         let (mut was_reached, mut next) = (false, None::<String>);
         while Instant::now() < until {
+            if let Some(local) = self.leading() {
+                match timeout_at(until, here(local)).await {
+                    Ok(Ok(outcome)) => return Ok(outcome),
+                    Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
+                    Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
+                    Err(_) => return Err(StoreError::NoLeader),
+                }
+            }
             let candidates = match next.take() {
                 Some(leader) => vec![leader],
                 None => self.candidates(),
             };
             for node in candidates.iter().filter(|node| **node != *self.own) {
                 let limit = until.saturating_duration_since(Instant::now()).min(PATIENCE) + longest;
-                match exchange(&self.peers, node, request, limit).await {
+                match exchange(&self.peers, node, &request(), limit).await {
                     Ok(reply) => match decode::<Result<T, PeerRefusal>>(&reply) {
                         Some(Ok(outcome)) => {
                             self.hear_of(Some(node.clone()));
@@ -222,28 +222,14 @@ impl Router {
                     Err(_) => return Err(StoreError::NoLeader),
                 }
             }
-            if let Some(local) = self.leading() {
-                // This node has become the leader meanwhile.
-                return self.ask_own(&local, request).await;
-            }
             sleep(RETRY).await;
         }
         Err(if was_reached { StoreError::NoLeader } else { StoreError::Unreachable })
     }
 
-    /// Carries out a request here that was meant for another leader.
-    async fn ask_own<T: DeserializeOwned>(&self, local: &Local, request: &PeerRequest) -> Result<T, StoreError> {
-        let reply = answer(local, &self.peers, &self.own, request.clone()).await;
-        match reply.and_then(|octets| decode::<Result<T, PeerRefusal>>(&octets)) {
-            Some(Ok(outcome)) => Ok(outcome),
-            Some(Err(PeerRefusal::Failed(error))) => Err(error),
-            Some(Err(PeerRefusal::NotLeader(_))) | None => Err(StoreError::NoLeader),
-        }
-    }
-
     /// Names of nodes that may have a member, the leader first.
     fn candidates(&self) -> Vec<String> {
-        let known = self.known.borrow();
+        let known = self.known();
         let mut names: Vec<String> = Vec::new();
         let role = self.local.borrow().as_ref().map(|local| local.voter.role());
         let leader = role.as_ref().and_then(|role| role.leader.as_ref()).or(known.leader.as_ref());
@@ -257,11 +243,11 @@ impl Router {
     }
 
     fn hear_of(&self, leader: Option<String>) {
-        self.known.send_if_modified(|known| {
-            let is_new = known.leader != leader;
-            known.leader = leader;
-            is_new
-        });
+        self.known().leader = leader;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns the members from the voters from time to time: the configuration names the first ones only.
@@ -274,12 +260,7 @@ impl Router {
                 if let Some(description) = describe(&self.peers, &node, &PeerRequest::Describe).await
                     && !description.members.is_empty()
                 {
-                    let members = voters_first(&description.members);
-                    self.known.send_if_modified(|known| {
-                        let is_new = known.members != members;
-                        known.members = members;
-                        is_new
-                    });
+                    self.known().members = voters_first(&description.members);
                     break;
                 }
             }

@@ -8,20 +8,18 @@ pub(super) fn status(local: &Local, own: &str) -> Status {
     let (role, applied) = (local.voter.role(), local.voter.applied());
     let applied = applied.borrow();
     let totals = applied.state.totals();
-    let lag = |id| role.is_leader.then(|| role.last_log.saturating_sub(*role.replicated.get(&id).unwrap_or(&0)));
     let members = role.members.iter().map(|member| MemberStatus {
         id: member.id,
         node: member.node.clone(),
         is_voter: member.is_voter,
-        lag: lag(member.id),
+        lag: role.is_leader.then(|| role.lag(member.id)),
         unreached: None,
     });
     Status {
         cluster_id: applied.state.cluster_id(),
         member_id: local.voter.id(),
         node: own.to_owned(),
-        // A leader that no majority confirms is none.
-        leader: role.leader.filter(|_| !role.is_leader || local.is_leader()),
+        leader: local.leader(&role),
         term: role.term,
         revision: applied.state.revision(),
         last_log: role.last_log,

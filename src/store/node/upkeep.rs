@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{founding::found, local::Local, member::Node};
-use crate::{metrics::StoreFigures, store::message::KnownMember};
+use crate::metrics::StoreFigures;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(super) async fn run(node: Node, voters: Vec<String>) {
 
 /// Waits until the member cannot write.
 async fn failed(node: &Node) {
-    while node.member().is_some_and(|local| !local.voter.role().has_failed) {
+    while node.member().is_some_and(|local| !local.voter.has_failed()) {
         sleep(PERIOD).await;
     }
 }
@@ -52,8 +52,8 @@ async fn failed(node: &Node) {
 /// Takes snapshots while the log is long, until the member cannot write.
 async fn cut_log_until_failure(node: &Node) {
     let mut last_snapshot = None::<Instant>;
-    while let Some(local) = node.member().filter(|local| !local.voter.role().has_failed) {
-        let totals = local.voter.applied().borrow().state.totals();
+    while let Some(local) = node.member().filter(|local| !local.voter.has_failed()) {
+        let totals = local.voter.state().totals();
         let is_long = local.voter.log_octets() > MAX_LOG + totals.octets + totals.history_octets;
         if is_long && last_snapshot.is_none_or(|last| last.elapsed() >= BETWEEN_SNAPSHOTS) {
             last_snapshot = Some(Instant::now());
@@ -66,12 +66,11 @@ async fn cut_log_until_failure(node: &Node) {
 
 /// The state of the member for the metrics.
 fn figures(local: &Local) -> StoreFigures {
-    let (role, applied) = (local.voter.role(), local.voter.applied());
-    let (is_leader, state) = (local.is_leader(), applied.borrow().state.clone());
+    let (role, state, is_leader) = (local.voter.role(), local.voter.state(), local.is_leader());
     let totals = state.totals();
-    let lag = |member: &KnownMember| role.last_log.saturating_sub(*role.replicated.get(&member.id).unwrap_or(&0));
+    let lags = role.members.iter().map(|member| role.lag(member.id));
     StoreFigures {
-        has_leader: if role.is_leader { is_leader } else { role.leader.is_some() },
+        has_leader: local.leader(&role).is_some(),
         is_leader,
         term: role.term,
         revision: state.revision().0,
@@ -81,6 +80,6 @@ fn figures(local: &Local) -> StoreFigures {
         max_octets: state.max_octets(),
         log_octets: local.voter.log_octets(),
         voters: role.members.iter().filter(|member| member.is_voter).count() as u64,
-        lag: if is_leader { role.members.iter().map(lag).max().unwrap_or(0) } else { 0 },
+        lag: if is_leader { lags.max().unwrap_or(0) } else { 0 },
     }
 }

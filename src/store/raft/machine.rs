@@ -1,6 +1,6 @@
 //! The state machine of Raft: applies committed entries to the state in memory, and keeps snapshots of it on disk.
 
-use std::{io, mem, sync::Arc};
+use std::{io, mem};
 
 use openraft::{
     Entry, EntryPayload, ErrorSubject, ErrorVerb, LogId, RaftSnapshotBuilder, Snapshot, StorageError, StorageIOError,
@@ -33,7 +33,7 @@ pub(super) struct Machine {
     membership: Membership,
     snapshots: Snapshots,
     max_octets: u64,
-    applied: Arc<watch::Sender<Applied>>,
+    applied: watch::Sender<Applied>,
 }
 
 impl Machine {
@@ -43,7 +43,7 @@ impl Machine {
             Some((meta, state)) => (meta.last_log_id, meta.last_membership, state),
             None => (None, Membership::default(), State::new(max_octets)),
         };
-        let applied = Arc::new(watch::Sender::new(applied(&state, last)));
+        let applied = watch::Sender::new(applied(&state, last));
         Ok(Self { state, last, membership, snapshots, max_octets, applied })
     }
 

@@ -25,7 +25,7 @@ pub(super) use self::{
     batch::Batch,
     machine::Applied,
     recovery::recover,
-    voter::{Voter, VoterError},
+    voter::{Role, Voter, VoterError},
 };
 use super::command::Outcome;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use openraft::{
-    AnyError, Raft, RaftNetwork, RaftNetworkFactory,
+    Raft, RaftNetwork, RaftNetworkFactory,
     error::{InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable},
     network::RPCOption,
     raft::{
@@ -13,10 +13,7 @@ use openraft::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Member, MemberId, Types};
-use crate::store::{
-    message::PeerRequest,
-    peers::{PeerError, Peers},
-};
+use crate::store::{message::PeerRequest, peers::Peers};
 
 /// A message of a leader or a candidate.
 #[derive(Serialize, Deserialize)]
@@ -55,15 +52,13 @@ impl Connection {
     where
         E: std::error::Error + DeserializeOwned,
     {
-        let unreachable = |error: &PeerError| RPCError::Unreachable(Unreachable::new(error));
         let octets = postcard::to_stdvec(call).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         let request = PeerRequest::Raft { to: self.to, octets: octets.into() };
         let reply = self.peers.call(&self.node, 0, request.encode(), option.hard_ttl()).await;
-        let reply = reply.map_err(|error| unreachable(&error))?;
-        let reply: Reply<T, E> = postcard::from_bytes(&reply).map_err(|error| {
-            // Another member answers at this name, or another version.
-            RPCError::Unreachable(Unreachable::new(&AnyError::new(&error)))
-        })?;
+        let reply = reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        // Another member answers at this name, or another version.
+        let reply: Result<Reply<T, E>, _> = postcard::from_bytes(&reply);
+        let reply = reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         reply.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))
     }
 }

@@ -35,6 +35,7 @@ use crate::{
         message::KnownMember,
         peers::Peers,
         request::StoreError,
+        state::State,
     },
 };
 
@@ -102,9 +103,17 @@ pub(in crate::store) struct Role {
     pub(in crate::store) last_log: u64,
     /// For the leader: index up to which each member has the log.
     pub(in crate::store) replicated: BTreeMap<MemberId, u64>,
-    /// True if Raft has ended, since it could not write or has panicked.
-    pub(in crate::store) has_failed: bool,
 }
+
+impl Role {
+    /// Number of entries that a member lacks, as the leader knows.
+    pub(in crate::store) fn lag(&self, id: MemberId) -> u64 {
+        self.last_log.saturating_sub(*self.replicated.get(&id).unwrap_or(&0))
+    }
+}
+
+/// State of Raft.
+type RaftMetrics = openraft::RaftMetrics<MemberId, Member>;
 
 /// A member of the store's cluster on this node.
 #[derive(Clone)]
@@ -117,6 +126,7 @@ pub(in crate::store) struct Voter {
     readers: mpsc::Sender<Confirmed>,
     confirmed: watch::Receiver<Option<Instant>>,
     applied: watch::Receiver<Applied>,
+    metrics: watch::Receiver<RaftMetrics>,
     /// Held during a change of the members. openraft makes it in two steps, and panics if another change between them removes
     /// this member.
     changing: Arc<Mutex<()>>,
@@ -145,7 +155,8 @@ impl Voter {
         let (confirmations, confirmed) = watch::channel(None);
         tokio::spawn(propose(raft.clone(), proposed));
         tokio::spawn(confirm(raft.clone(), waiting, applied.clone(), confirmations));
-        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, changing: Arc::default() })
+        let metrics = raft.metrics();
+        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, metrics, changing: Arc::default() })
     }
 
     pub(in crate::store) fn id(&self) -> MemberId {
@@ -191,6 +202,11 @@ impl Voter {
         *self.confirmed.borrow()
     }
 
+    /// The applied state now.
+    pub(in crate::store) fn state(&self) -> State {
+        self.applied.borrow().state.clone()
+    }
+
     /// Follows the applied state.
     pub(in crate::store) fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.clone()
@@ -207,18 +223,25 @@ impl Voter {
         let _ = self.raft.trigger().snapshot().await;
     }
 
+    /// Reports whether this member is the leader, as far as it knows, and belongs to the cluster.
+    pub(in crate::store) fn leads(&self) -> bool {
+        leads(&self.metrics.borrow())
+    }
+
+    /// Reports whether Raft has ended, since it could not write or has panicked.
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        // Without a word, if it panicked.
+        self.metrics.borrow().running_state.is_err() || self.metrics.has_changed().is_err()
+    }
+
     /// The part of the member in its cluster now.
     pub(in crate::store) fn role(&self) -> Role {
-        let metrics = self.raft.metrics();
-        let role = role(&metrics.borrow());
-        // Without a word, if it panicked.
-        let has_ended = metrics.has_changed().is_err();
-        Role { has_failed: role.has_failed || has_ended, ..role }
+        role(&self.metrics.borrow())
     }
 
     /// Waits for a change of [`role`](Self::role).
     pub(in crate::store) fn role_changes(&self) -> RoleChanges {
-        RoleChanges(self.raft.metrics())
+        RoleChanges(self.metrics.clone())
     }
 
     /// Passes a message of another member to Raft. Returns the reply; `None` if the message is invalid.
@@ -266,7 +289,7 @@ impl Voter {
 
     /// Fails if an earlier change has removed this member.
     fn still_leads(&self) -> Result<(), StoreError> {
-        if self.role().is_leader { Ok(()) } else { Err(StoreError::NoLeader) }
+        if self.leads() { Ok(()) } else { Err(StoreError::NoLeader) }
     }
 
     async fn set_voters(&self, voters: BTreeSet<MemberId>) -> Result<(), StoreError> {
@@ -282,7 +305,7 @@ impl Voter {
 }
 
 /// Changes of a member's role.
-pub(in crate::store) struct RoleChanges(watch::Receiver<openraft::RaftMetrics<MemberId, Member>>);
+pub(in crate::store) struct RoleChanges(watch::Receiver<RaftMetrics>);
 
 impl RoleChanges {
     /// Waits for the next change. Returns false if Raft has ended.
@@ -310,7 +333,13 @@ fn config() -> Config {
     }
 }
 
-fn role(metrics: &openraft::RaftMetrics<MemberId, Member>) -> Role {
+fn leads(metrics: &RaftMetrics) -> bool {
+    // openraft keeps a leader that was removed, and panics if it changes the members again.
+    let is_member = || metrics.membership_config.membership().get_node(&metrics.id).is_some();
+    metrics.state == ServerState::Leader && is_member()
+}
+
+fn role(metrics: &RaftMetrics) -> Role {
     let membership = metrics.membership_config.membership();
     let voters: BTreeSet<_> = membership.voter_ids().collect();
     let members = membership.nodes().map(|(id, member)| KnownMember {
@@ -321,14 +350,12 @@ fn role(metrics: &openraft::RaftMetrics<MemberId, Member>) -> Role {
     let leader = metrics.current_leader.and_then(|leader| membership.get_node(&leader));
     let replicated = metrics.replication.iter().flatten();
     Role {
-        // openraft keeps a leader that was removed, and panics if it changes the members again.
-        is_leader: metrics.state == ServerState::Leader && membership.get_node(&metrics.id).is_some(),
+        is_leader: leads(metrics),
         leader: leader.map(|leader| leader.node.clone()),
         term: metrics.current_term,
         members: members.collect(),
         last_log: metrics.last_log_index.unwrap_or_default(),
         replicated: replicated.map(|(id, log_id)| (*id, log_id.map_or(0, |log_id| log_id.index))).collect(),
-        has_failed: metrics.running_state.is_err(),
     }
 }
 

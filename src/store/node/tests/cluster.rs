@@ -21,14 +21,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Addresses, Inputs, Settings, run};
+use super::super::{Inputs, Settings, run};
 use crate::{
     gossip::STORE_PREFIX,
     model::{
         catalog::Catalog,
         keyring::{Key, Keyring},
     },
-    store::request::{Status, Store},
+    store::{
+        peers::Addresses,
+        request::{Status, Store},
+    },
 };
 
 /// State of the connections from one node to another.

@@ -23,8 +23,7 @@ use super::{
 use crate::store::{
     command::{Command, Operation, Put, PutLease, Transaction, TransactionRequest},
     lease::LeaseId,
-    node::Addresses,
-    peers::Peers,
+    peers::{Addresses, Peers},
     query::{Consistency, Content, Query},
     raft::{Member, Voter},
     request::{MembershipChange, StoreError},
