@@ -166,8 +166,10 @@ async fn apply(api: &Api, operation: Operation) -> Result<bool, ApiError> {
     }
 }
 
+/// The error for a text that is the id of no session. Consul answers 500; this is a fault of the client.
 fn no_session(text: &str) -> ApiError {
-    if text.is_empty() { failed("missing session".to_owned()) } else { invalid_session(text.escape_debug()) }
+    let problem = if text.is_empty() { "missing session".to_owned() } else { format!("invalid session {text:?}") };
+    bad(&problem)
 }
 
 /// Returns the key or the prefix in a path, of which an encoded slash is a part like any other.

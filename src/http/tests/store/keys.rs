@@ -89,8 +89,8 @@ async fn locks_are_held_by_sessions() {
         (format!("PUT /v1/session/destroy/{two}"), 200, "true".to_owned()),
         ("GET /v1/kv/lock".to_owned(), 404, String::new()),
         (put(format!("acquire={two}")), 500, format!("invalid session \"{two}\"\n")),
-        (put("acquire=none".to_owned()), 500, "invalid session \"none\"\n".to_owned()),
-        (put("acquire=".to_owned()), 500, "missing session\n".to_owned()),
+        (put("acquire=none".to_owned()), 400, "invalid session \"none\"\n".to_owned()),
+        (put("acquire=".to_owned()), 400, "missing session\n".to_owned()),
     ];
     for (request, status, expected) in &steps {
         scenario(&agent, &[(request, "x", *status, expected)]).await;
