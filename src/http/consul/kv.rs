@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     mutations::{Body, octets},
-    store::{Found, check, failed, invalid_session, read, session_id, unexpected, write},
+    store::{Found, check, invalid_session, read, session_id, unexpected, write},
 };
 use crate::{
     api::kv::KeyValue,
