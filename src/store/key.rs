@@ -63,12 +63,6 @@ impl Key {
         }
     }
 
-    /// Returns a copy that shares no memory with other octets, such as the message that the key was in.
-    #[must_use]
-    pub fn unshared(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
-    }
-
     /// Octets of the key.
     pub fn octets(&self) -> &Bytes {
         &self.0
@@ -121,14 +115,6 @@ impl KeyRange {
         let start = octets.into();
         let end = successor(&start);
         Self::Span { start, end }
-    }
-
-    /// Octets of the range's borders.
-    pub fn octets(&self) -> usize {
-        match self {
-            Self::Key(key) => key.0.len(),
-            Self::Span { start, end } => start.len() + end.as_ref().map_or(0, Bytes::len),
-        }
     }
 
     /// Reports whether a key is within the range.

@@ -199,6 +199,7 @@ impl State {
     }
 
     /// Applies a command. A command that is refused or fails changes nothing. All changes of a command have one revision.
+    /// The state keeps the octets of the command: a slice of a larger buffer would keep that in memory.
     pub fn apply(&mut self, command: Command) -> Outcome {
         let mut next = self.clone();
         let mut batch = Batch::new(self.revision.next());

@@ -31,10 +31,11 @@ use crate::metrics;
 const MAX_FILE: usize = 64 << 20;
 /// Buffer for reading a file of the log at the start, in octets.
 const READ_BUFFER: usize = 1 << 20;
-/// Entries that are kept in memory for followers that are a little behind.
-const CACHED_ENTRIES: usize = 10_000;
-/// Octets of these entries.
-const CACHED_OCTETS: usize = 32 << 20;
+/// Entries that are kept in memory until they are applied and sent to followers. Those that a slow follower lacks are read from
+/// disk, where the system has recent ones in its cache.
+const CACHED_ENTRIES: usize = 4096;
+/// Octets of these entries: more than the batches that are on their way at once.
+const CACHED_OCTETS: usize = 8 << 20;
 /// Longest encoded entry in octets: a batch of commands, each within the limit of a request.
 const MAX_ENTRY: usize = 64 << 20;
 /// Largest number of octets that are sent to a follower at once. One entry may be longer.

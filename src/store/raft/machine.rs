@@ -77,7 +77,10 @@ impl RaftStateMachine<Types> for Machine {
         for Entry { log_id, payload } in entries {
             outcomes.push(match payload {
                 EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(batch) => batch.commands().map(|command| self.state.apply(command)).collect(),
+                EntryPayload::Normal(batch) => {
+                    let commands = batch.commands().map_err(|error| undecodable(log_id, &error))?;
+                    commands.into_iter().map(|command| self.state.apply(command)).collect()
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = Membership::new(Some(log_id), membership);
                     Vec::new()
@@ -157,6 +160,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
 fn snapshot(meta: Meta, file: std::fs::File) -> Snapshot<Types> {
     Snapshot { meta, snapshot: Box::new(File::from_std(file)) }
+}
+
+fn undecodable(entry: LogId<MemberId>, error: &postcard::Error) -> IoError {
+    StorageIOError::new(ErrorSubject::Apply(entry), ErrorVerb::Read, error).into()
 }
 
 fn failed(verb: ErrorVerb, error: &io::Error) -> IoError {

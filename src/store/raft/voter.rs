@@ -185,7 +185,9 @@ impl Voter {
     /// without one if Raft has ended.
     pub(in crate::store) async fn queue(&self, command: Command) -> oneshot::Receiver<Result<Outcome, StoreError>> {
         let (done, outcome) = oneshot::channel();
-        let _ = self.proposals.send(Proposal { command, done }).await;
+        if let Ok(proposal) = Proposal::new(&command, done) {
+            let _ = self.proposals.send(proposal).await;
+        }
         outcome
     }
 

@@ -81,7 +81,7 @@ impl State {
             }
         }
         let entry = Arc::new(entry);
-        let key = self.keys.get_key_value(key).map_or_else(|| key.unshared(), |(stored, _)| stored.clone());
+        let key = self.keys.get_key_value(key).map_or_else(|| key.clone(), |(stored, _)| stored.clone());
         self.replace(batch, &key, Some(entry.clone()));
         KeyEntry { key, entry }
     }
@@ -141,9 +141,4 @@ fn empty_entry() -> Entry {
         modified: Revision(0),
         version: 0,
     }
-}
-
-/// Returns a copy: the octets of a command may be a slice of a larger message, which a stored slice would keep in memory.
-pub(super) fn own(octets: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(octets)
 }

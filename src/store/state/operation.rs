@@ -2,10 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{
-    State,
-    batch::{Batch, own},
-};
+use super::{State, batch::Batch};
 use crate::store::{
     command::{Done, Operation, OperationFailure, OperationFailureReason as Reason},
     entry::{Entry, KeyEntry},
@@ -29,15 +26,15 @@ impl State {
 
     fn carry_out(&mut self, batch: &mut Batch, operation: Operation) -> Result<Vec<KeyEntry>, Reason> {
         match operation {
-            Operation::Set { key, value, flags } => Ok(vec![self.set(batch, &key, &value, flags)]),
+            Operation::Set { key, value, flags } => Ok(vec![self.set(batch, &key, value, flags)]),
             Operation::CompareAndSet { key, value, flags, index } => {
                 self.expect_index(&key, index)?;
-                Ok(vec![self.set(batch, &key, &value, flags)])
+                Ok(vec![self.set(batch, &key, value, flags)])
             }
-            Operation::Lock { key, value, flags, session } => self.lock(batch, &key, &value, flags, session),
+            Operation::Lock { key, value, flags, session } => self.lock(batch, &key, value, flags, session),
             Operation::Unlock { key, value, flags, session } => {
                 self.expect_holder(&key, session)?;
-                let entry = Entry { value: own(&value), flags, session: None, ..self.draft(&key) };
+                let entry = Entry { value, flags, session: None, ..self.draft(&key) };
                 Ok(vec![self.store(batch, &key, entry)])
             }
             Operation::Delete(key) => {
@@ -83,8 +80,8 @@ impl State {
         }
     }
 
-    fn set(&mut self, batch: &mut Batch, key: &Key, value: &Bytes, flags: u64) -> KeyEntry {
-        let entry = Entry { value: own(value), flags, ..self.draft(key) };
+    fn set(&mut self, batch: &mut Batch, key: &Key, value: Bytes, flags: u64) -> KeyEntry {
+        let entry = Entry { value, flags, ..self.draft(key) };
         self.store_if_changed(batch, key, entry)
     }
 
@@ -92,7 +89,7 @@ impl State {
         &mut self,
         batch: &mut Batch,
         key: &Key,
-        value: &Bytes,
+        value: Bytes,
         flags: u64,
         session: SessionId,
     ) -> Result<Vec<KeyEntry>, Reason> {
@@ -106,7 +103,7 @@ impl State {
             None if self.lock_delays.contains_key(key) => return Err(Reason::LockDelay),
             None => draft.lock_index + 1,
         };
-        let entry = Entry { value: own(value), flags, session: Some(session), lock_index, ..draft };
+        let entry = Entry { value, flags, session: Some(session), lock_index, ..draft };
         Ok(vec![self.store_if_changed(batch, key, entry)])
     }
 

@@ -5,10 +5,7 @@
 
 use std::{cmp::Ordering, collections::BTreeSet};
 
-use super::{
-    State,
-    batch::{Batch, own},
-};
+use super::{State, batch::Batch};
 use crate::store::{
     command::{
         Comparison, Condition, Put, PutLease, Refusal, Target, Transaction, TransactionOutcome, TransactionRequest,
@@ -63,7 +60,7 @@ impl State {
         let previous = self.keys.get(&key).filter(|_| with_previous).cloned();
         let mut entry: Entry = self.draft(&key);
         if let Some(value) = value {
-            entry.value = own(&value);
+            entry.value = value;
         }
         match lease {
             PutLease::Detach => entry.lease = None,
