@@ -1,7 +1,7 @@
 //! patroni with PostgreSQL on a store of three voters, by etcd's API and by Consul's: a primary is elected, moved and
 //! replaced, the store loses its leader, and two servers are never primary at the same time.
 //!
-//! PostgreSQL must be installed; `tests/real_clients/install` fetches patroni.
+//! PostgreSQL and Debian's patroni must be installed; `tests/real_clients/install` fetches the newest patroni.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use member::{Member, Programs};
+use member::{Member, Origin, Programs};
 use roles::Roles;
 use support::{
     run,
@@ -86,12 +86,12 @@ fn name(at: usize) -> String {
     format!("pg{at}")
 }
 
-fn primary_moves_and_is_never_doubled(test: &str, scope: &str, section: StoreSection) {
+fn primary_moves_and_is_never_doubled(test: &str, origin: Origin, section: StoreSection) {
     // PostgreSQL binds its port long after the port was found free: another cluster that starts meanwhile could take it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(programs) = Programs::find(test) else { return };
-    let mut scene = Scene::start(programs, scope, section);
+    let Some(programs) = Programs::find(test, origin) else { return };
+    let mut scene = Scene::start(programs, &test.replace('_', "-"), section);
 
     // The new primary is not beside the store's leader: the loss of its own node would be another scene.
     let (primary, leader) = (scene.roles.primary(), scene.voters.wait_for_leader());
@@ -120,17 +120,33 @@ fn primary_moves_and_is_never_doubled(test: &str, scope: &str, section: StoreSec
     scene.roles.assert_one_primary();
 }
 
+/// The section for etcd's API.
+fn etcd3(voters: &Voters, _: usize) -> String {
+    let hosts: Vec<String> = (0..VOTERS).map(|at| format!("\"{}\"", voters.etcd(at))).collect();
+    format!("etcd3: {{hosts: [{}]}}", hosts.join(", "))
+}
+
+/// The section for Consul's API.
+fn consul(voters: &Voters, at: usize) -> String {
+    format!("consul: {{host: \"{}\", register_service: true}}", voters.agent(at).http())
+}
+
 #[test]
 fn patroni_keeps_one_primary_by_etcd() {
-    primary_moves_and_is_never_doubled("patroni_keeps_one_primary_by_etcd", "by-etcd", |voters, _| {
-        let hosts: Vec<String> = (0..VOTERS).map(|at| format!("\"{}\"", voters.etcd(at))).collect();
-        format!("etcd3: {{hosts: [{}]}}", hosts.join(", "))
-    });
+    primary_moves_and_is_never_doubled("patroni_keeps_one_primary_by_etcd", Origin::PyPi, etcd3);
 }
 
 #[test]
 fn patroni_keeps_one_primary_by_consul() {
-    primary_moves_and_is_never_doubled("patroni_keeps_one_primary_by_consul", "by-consul", |voters, at| {
-        format!("consul: {{host: \"{}\", register_service: true}}", voters.agent(at).http())
-    });
+    primary_moves_and_is_never_doubled("patroni_keeps_one_primary_by_consul", Origin::PyPi, consul);
+}
+
+#[test]
+fn patroni_of_debian_keeps_one_primary_by_etcd() {
+    primary_moves_and_is_never_doubled("patroni_of_debian_keeps_one_primary_by_etcd", Origin::Debian, etcd3);
+}
+
+#[test]
+fn patroni_of_debian_keeps_one_primary_by_consul() {
+    primary_moves_and_is_never_doubled("patroni_of_debian_keeps_one_primary_by_consul", Origin::Debian, consul);
 }

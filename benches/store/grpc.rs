@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
-use h2::{RecvStream, client::SendRequest};
+use h2::{RecvStream, SendStream, client::SendRequest};
 use hyper::http::Request;
 use prost::Message;
 use tokio::net::TcpStream;
@@ -17,6 +17,8 @@ pub(crate) struct Client {
 
 /// Messages of a call that streams.
 pub(crate) struct Messages {
+    /// Stream for requests, which ends the call when it is dropped.
+    _requests: SendStream<Bytes>,
     body: RecvStream,
     buffer: BytesMut,
 }
@@ -53,11 +55,8 @@ impl Client {
         // A watch stays open for requests: the end of the stream ends it.
         let is_watch = path.ends_with("/Watch");
         body.send_data(octets.into(), !is_watch).ok()?;
-        if is_watch {
-            // The stream is reset when it is dropped.
-            std::mem::forget(body);
-        }
-        Some(Messages { body: response.await.ok()?.into_body(), buffer: BytesMut::new() })
+        let responses = response.await.ok()?.into_body();
+        Some(Messages { _requests: body, body: responses, buffer: BytesMut::new() })
     }
 }
 

@@ -27,28 +27,44 @@ use crate::{
 /// programs keep the access of root, as Python may be in the home of root.
 const NOBODY: &str = "65534";
 
+/// Where patroni comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    /// The newest release.
+    PyPi,
+    /// The package of Debian, with Debian's Python.
+    Debian,
+}
+
 /// Programs of the test.
 pub(crate) struct Programs {
-    /// Folder of patroni and Python.
+    /// Folder of patroni.
     bin: PathBuf,
+    /// Folder of Python with a client of PostgreSQL.
+    python: PathBuf,
     /// Folder of PostgreSQL's server programs.
     postgres: PathBuf,
 }
 
 impl Programs {
     /// Finds the programs; skips the test if one is missing.
-    pub(crate) fn find(test: &str) -> Option<Self> {
-        let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/python/bin");
+    pub(crate) fn find(test: &str, origin: Origin) -> Option<Self> {
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/python/bin");
+        let (bin, how) = match origin {
+            Origin::PyPi => (python.clone(), "run tests/real_clients/install"),
+            Origin::Debian => (PathBuf::from("/usr/bin"), "apt-get install patroni python3-consul"),
+        };
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let newest = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max();
         let postgres = newest.unwrap_or_else(|| PathBuf::from("/usr/lib/postgresql"));
-        let found = skip::file(test, &bin.join("patroni"), "run tests/real_clients/install")
+        let found = skip::file(test, &bin.join("patroni"), how)
+            && skip::file(test, &python, "run tests/real_clients/install")
             && skip::file(test, &postgres.join("initdb"), "apt-get install postgresql")
             && skip::tool(test, "unshare", "util-linux");
-        found.then_some(Self { bin, postgres })
+        found.then_some(Self { bin, python, postgres })
     }
 
-    /// Returns a command of a program of PyPI, as an ordinary user.
+    /// Returns a command of a program of patroni, as an ordinary user.
     fn command(&self, program: &str) -> Command {
         let program = self.bin.join(program);
         if !Uid::effective().is_root() {
@@ -61,7 +77,7 @@ impl Programs {
 
     /// Returns a command of Python.
     pub(crate) fn python(&self) -> Command {
-        process::command(self.bin.join("python"))
+        process::command(self.python.join("python"))
     }
 }
 
