@@ -25,7 +25,7 @@ pub enum WatchMessage {
     Began(Revision),
     /// Changes of one or more whole revisions, in order.
     Changes {
-        /// Revision of the store; all changes of the range up to it were sent.
+        /// Revision up to which all changes of the range were sent.
         revision: Revision,
         /// The changes.
         changes: Vec<Change>,
@@ -47,4 +47,12 @@ pub struct Change {
     pub entry: Option<Arc<Entry>>,
     /// What was stored before.
     pub previous: Option<Arc<Entry>>,
+}
+
+impl Change {
+    /// Octets of the key and of both values.
+    pub(super) fn octets(&self) -> usize {
+        let value = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |entry| entry.value.len());
+        self.key.octets().len() + value(&self.entry) + value(&self.previous)
+    }
 }

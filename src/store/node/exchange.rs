@@ -1,13 +1,17 @@
-//! Requests to other nodes whose replies may be longer than a message: answers to queries are sent in parts.
+//! Requests to other nodes whose replies may be longer than a message: answers to queries, and changes that a watch delivers, are
+//! sent in parts.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc::{self, error::SendError},
+    time::timeout,
+};
 
 use crate::store::{
     message::PeerRequest,
-    peers::{PeerError, Peers},
+    peers::{PeerError, Peers, ReplyStream},
 };
 
 /// Octets of a part: far below the limit of a message, so that other requests are not delayed.
@@ -25,14 +29,7 @@ pub(super) async fn exchange(
     }
     let received = async {
         let mut parts = peers.stream(node, 0, request.encode()).await?;
-        let head = parts.recv().await.ok_or(PeerError::Lost)?;
-        let len = head.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| PeerError::Lost)?;
-        let mut reply = BytesMut::new();
-        // The announced length is untrusted: no buffer is reserved for it.
-        while (reply.len() as u64) < len {
-            reply.extend_from_slice(&parts.recv().await.ok_or(PeerError::Lost)?);
-        }
-        Ok(reply.freeze())
+        receive_in_parts(&mut parts).await.ok_or(PeerError::Lost)
     };
     timeout(limit, received).await.unwrap_or(Err(PeerError::TimedOut))
 }
@@ -42,16 +39,25 @@ pub(super) fn is_answered_in_parts(request: &PeerRequest) -> bool {
     matches!(request, PeerRequest::Read { .. })
 }
 
-/// Sends a reply in parts, the length of the whole first.
-pub(super) async fn send_in_parts(parts: &mpsc::Sender<Bytes>, mut reply: Bytes) {
+/// Sends a reply in parts, the length of the whole first. Fails if the other node no longer waits.
+pub(super) async fn send_in_parts(parts: &mpsc::Sender<Bytes>, mut reply: Bytes) -> Result<(), SendError<Bytes>> {
     let head = (reply.len() as u64).to_be_bytes();
-    if parts.send(Bytes::copy_from_slice(&head)).await.is_err() {
-        return;
-    }
+    parts.send(Bytes::copy_from_slice(&head)).await?;
     while !reply.is_empty() {
         let part = reply.split_to(reply.len().min(PART));
-        if parts.send(part).await.is_err() {
-            return;
-        }
+        parts.send(part).await?;
     }
+    Ok(())
+}
+
+/// Receives a reply that was sent by [`send_in_parts`]; `None` if the stream has ended.
+pub(super) async fn receive_in_parts(parts: &mut ReplyStream) -> Option<Bytes> {
+    let head = parts.recv().await?;
+    let len = u64::from_be_bytes(head.as_ref().try_into().ok()?);
+    let mut reply = BytesMut::new();
+    // The announced length is untrusted: no buffer is reserved for it.
+    while (reply.len() as u64) < len {
+        reply.extend_from_slice(&parts.recv().await?);
+    }
+    Some(reply.freeze())
 }

@@ -171,18 +171,20 @@ impl Local {
 /// The changes of a range from a revision on, in messages of whole revisions.
 fn changes(state: &State, range: &KeyRange, from: Revision) -> Vec<WatchMessage> {
     let (mut messages, mut pending, mut octets) = (Vec::new(), Vec::<Change>::new(), 0);
-    let message = |changes| WatchMessage::Changes { revision: state.revision(), changes };
     for change in state.changes(Revision(from.0.saturating_sub(1))).filter(|change| range.contains(&change.key)) {
-        let is_next_revision = pending.last().is_some_and(|last| last.revision != change.revision);
-        if is_next_revision && (pending.len() >= CHANGES || octets >= CHANGE_OCTETS) {
-            messages.push(message(std::mem::take(&mut pending)));
+        if let Some(last) = pending.last().map(|last| last.revision)
+            && last != change.revision
+            && (pending.len() >= CHANGES || octets >= CHANGE_OCTETS)
+        {
+            // Not the revision of the state: a client that goes on behind it would miss the changes of the next messages.
+            messages.push(WatchMessage::Changes { revision: last, changes: std::mem::take(&mut pending) });
             octets = 0;
         }
-        octets += change.key.octets().len() + change.entry.as_ref().map_or(0, |entry| entry.value.len());
+        octets += change.octets();
         pending.push(change.clone());
     }
     if !pending.is_empty() {
-        messages.push(message(pending));
+        messages.push(WatchMessage::Changes { revision: state.revision(), changes: pending });
     }
     messages
 }
@@ -196,5 +198,60 @@ fn interest(query: &Query) -> Interest {
         Query::Session(_) | Query::Sessions { .. } | Query::Lease(_) | Query::Leases | Query::Totals => {
             Interest::Sessions
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{command::Operation, key::Key};
+
+    fn write(state: &mut State, operations: Vec<Operation>) {
+        assert!(state.apply(Command::Operate(operations)).result.is_ok());
+    }
+
+    fn set(key: &str, octets: usize, round: u64) -> Operation {
+        Operation::Set { key: Key::new(key.to_owned()).unwrap(), value: vec![b'v'; octets].into(), flags: round }
+    }
+
+    /// The number of changes in each message, which are all that a client receives that goes on behind each of them.
+    fn lengths(state: &State) -> Vec<usize> {
+        let (mut next, mut lengths) = (Revision(2), Vec::new());
+        for message in changes(state, &KeyRange::prefix("key/"), next) {
+            let WatchMessage::Changes { revision, changes } = message else { panic!("{message:?}") };
+            assert!(changes.iter().all(|change| (next..=revision).contains(&change.revision)), "{next} to {revision}");
+            next = revision.next();
+            lengths.push(changes.len());
+        }
+        assert_eq!(next, state.revision().next());
+        lengths
+    }
+
+    #[test]
+    fn message_of_a_watch_has_the_revision_of_its_last_change() {
+        let mut state = State::new(1 << 30);
+        for number in 0..600 {
+            write(&mut state, vec![set(&format!("key/{number}"), 1, 0)]);
+        }
+        write(&mut state, vec![set("other", 1, 0)]);
+        assert_eq!(lengths(&state), [256, 256, 88]);
+    }
+
+    #[test]
+    fn revision_is_not_split_over_messages() {
+        let mut state = State::new(1 << 30);
+        for round in 0..8 {
+            write(&mut state, (0..60).map(|number| set(&format!("key/{number}"), 1, round)).collect());
+        }
+        assert_eq!(lengths(&state), [300, 180]);
+    }
+
+    #[test]
+    fn previous_values_count_for_the_length_of_a_message() {
+        let mut state = State::new(1 << 30);
+        for round in 0..4 {
+            write(&mut state, vec![set("key/a", 400 << 10, round)]);
+        }
+        assert_eq!(lengths(&state), [2, 2]);
     }
 }

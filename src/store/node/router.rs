@@ -12,12 +12,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{describe::describe, exchange::exchange, local::Local, membership::change, status::status};
+use super::{describe::describe, exchange::{exchange, receive_in_parts}, local::Local, membership::change, status::status};
 use crate::store::{
     command::{Command, Outcome},
     lease::LifetimeId,
     message::{KnownMember, PeerRefusal, PeerRequest, decode},
-    peers::{PeerError, Peers},
+    peers::{PeerError, Peers, ReplyStream},
     query::{Answer, Consistency, Query, Wait},
     request::{MembershipChange, Request, Status, StoreError},
     watch::{Watch, WatchMessage},
@@ -147,15 +147,10 @@ impl Router {
                     continue;
                 };
                 // The first message tells that the node has a member.
-                let Some(first) = received.recv().await.and_then(|octets| decode(&octets)) else { continue };
-                if messages.send(first).await.is_err() {
-                    return;
-                }
-                while let Some(octets) = received.recv().await {
-                    let Some(message) = decode(&octets) else { return };
-                    if messages.send(message).await.is_err() {
-                        return;
-                    }
+                let Some(mut next) = receive_message(&mut received).await else { continue };
+                while messages.send(next).await.is_ok() {
+                    let Some(message) = receive_message(&mut received).await else { return };
+                    next = message;
                 }
                 return;
             }
@@ -267,6 +262,11 @@ impl Router {
             sleep(FOLLOW_MEMBERS).await;
         }
     }
+}
+
+/// The next message of a forwarded watch; `None` if the watch has ended.
+async fn receive_message(received: &mut ReplyStream) -> Option<WatchMessage> {
+    decode(&receive_in_parts(received).await?)
 }
 
 /// Time between two looks at the members.

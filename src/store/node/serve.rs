@@ -48,7 +48,7 @@ pub(super) async fn serve(node: Node, incoming: Incoming) {
                         () = stream.closed() => None,
                     };
                     let Some(message) = message else { return };
-                    if stream.send(encode(&message)).await.is_err() {
+                    if send_in_parts(&stream, encode(&message)).await.is_err() {
                         return;
                     }
                 }
@@ -68,7 +68,8 @@ async fn reply(responder: Responder, in_parts: bool, answer: impl Future<Output 
     if in_parts {
         let parts = responder.stream();
         tokio::select! {
-            reply = answer => if let Some(reply) = reply { send_in_parts(&parts, reply).await },
+            // The other node no longer waits if this fails.
+            reply = answer => if let Some(reply) = reply { drop(send_in_parts(&parts, reply).await) },
             () = parts.closed() => {}
         }
     } else {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     key, put,
 };
 use crate::store::{
-    command::Command,
+    command::{Command, Operation},
     key::{Key, KeyRange, Revision},
     query::{Consistency, Query},
     request::Store,
@@ -136,5 +136,35 @@ async fn watch_from_a_compacted_revision_is_told_the_first_one() {
         let mut messages = cluster.store(name).watch(watch(revision)).await.unwrap();
         assert!(matches!(messages.recv().await, Some(WatchMessage::Began(_))), "{name}");
         assert!(matches!(messages.recv().await, Some(WatchMessage::Changes { .. })), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revision_longer_than_a_message_reaches_other_nodes() {
+    const KEYS: usize = 13;
+    const OCTETS: usize = 700 << 10;
+    let cluster = Cluster::start(1, 1).await;
+    for letter in ["v", "w"] {
+        let value = letter.repeat(OCTETS);
+        for number in 0..KEYS {
+            put(cluster.store("a"), &format!("long/{number}"), &value).await;
+        }
+    }
+    let delete = Command::Operate(vec![Operation::DeletePrefix("long/".into())]);
+    cluster.store("a").write(delete).await.unwrap().result.unwrap();
+    for name in ["a", "b"] {
+        let watch = Watch { range: KeyRange::prefix("long/"), from: Some(Revision(1)) };
+        let mut messages = cluster.store(name).watch(watch).await.unwrap();
+        let mut seen = Vec::new();
+        let until = Instant::now() + SOON;
+        while seen.len() < 3 * KEYS {
+            match timeout_at(until, messages.recv()).await.expect("all changes arrive") {
+                Some(WatchMessage::Changes { changes, .. }) => seen.extend(changes),
+                Some(_) => {}
+                None => panic!("{name}: the watch has ended after {} changes", seen.len()),
+            }
+        }
+        let is_whole = |change: &Change| change.previous.as_ref().is_some_and(|entry| entry.value.len() == OCTETS);
+        assert_eq!(seen.iter().filter(|change| is_whole(change)).count(), 2 * KEYS, "{name}");
     }
 }
