@@ -12,6 +12,6 @@ const DESCRIBE: Duration = Duration::from_secs(1);
 
 /// Asks a node for its description; `None` if it cannot be reached or has no store.
 pub(super) async fn describe(peers: &Peers, node: &str, request: &PeerRequest) -> Option<Description> {
-    let reply = peers.call(node, 0, request.encode(), DESCRIBE).await.ok()?;
+    let reply = peers.call(node, request.encode(), DESCRIBE).await.ok()?;
     decode(&reply)
 }

@@ -25,10 +25,10 @@ pub(super) async fn exchange(
     limit: Duration,
 ) -> Result<Bytes, PeerError> {
     if !is_answered_in_parts(request) {
-        return peers.call(node, 0, request.encode(), limit).await;
+        return peers.call(node, request.encode(), limit).await;
     }
     let received = async {
-        let mut parts = peers.stream(node, 0, request.encode()).await?;
+        let mut parts = peers.stream(node, request.encode()).await?;
         receive_in_parts(&mut parts).await.ok_or(PeerError::Lost)
     };
     timeout(limit, received).await.unwrap_or(Err(PeerError::TimedOut))

@@ -142,7 +142,7 @@ impl Router {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && !messages.is_closed() {
             for node in self.candidates() {
-                let Ok(mut received) = self.peers.stream(&node, 0, PeerRequest::Watch(watch.clone()).encode()).await
+                let Ok(mut received) = self.peers.stream(&node, PeerRequest::Watch(watch.clone()).encode()).await
                 else {
                     continue;
                 };

@@ -100,20 +100,20 @@ impl Node {
         Self { commands, calls, streams, next_id: AtomicU64::new(1) }
     }
 
-    pub(super) async fn call(&self, kind: u8, body: Bytes) -> Result<Bytes, PeerError> {
+    pub(super) async fn call(&self, body: Bytes) -> Result<Bytes, PeerError> {
         let permit = self.calls.clone().acquire_owned().await.map_err(|_| PeerError::Unreachable)?;
         let (reply, received) = oneshot::channel();
-        let mut request = self.send(Kind::Call(kind), body, Replies::Call(reply), permit);
+        let mut request = self.send(Kind::Call, body, Replies::Call(reply), permit);
         let outcome = received.await.unwrap_or(Err(PeerError::Unreachable));
         request.is_done = true;
         outcome
     }
 
-    pub(super) async fn stream(&self, kind: u8, body: Bytes) -> Result<ReplyStream, PeerError> {
+    pub(super) async fn stream(&self, body: Bytes) -> Result<ReplyStream, PeerError> {
         let permit = self.streams.clone().try_acquire_owned().map_err(|_| PeerError::Overloaded)?;
         let (opened, accepted) = oneshot::channel();
         let (items, received) = mpsc::channel(WINDOW.into());
-        let request = self.send(Kind::Stream(kind), body, Replies::Stream { opened: Some(opened), items }, permit);
+        let request = self.send(Kind::Stream, body, Replies::Stream { opened: Some(opened), items }, permit);
         accepted.await.unwrap_or(Err(PeerError::Unreachable))?;
         Ok(ReplyStream { items: received, taken: 0, request })
     }
@@ -355,7 +355,7 @@ impl Connection {
             },
             Kind::End => all.remove(&id).into_iter().for_each(|open| open.fail(PeerError::Unanswered)),
             Kind::Overloaded => all.remove(&id).into_iter().for_each(|open| open.fail(PeerError::Overloaded)),
-            Kind::Call(_) | Kind::Stream(_) | Kind::Cancel | Kind::Credit(_) => return None,
+            Kind::Call | Kind::Stream | Kind::Cancel | Kind::Credit(_) => return None,
         }
         Some(())
     }

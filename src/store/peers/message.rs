@@ -1,6 +1,6 @@
 //! Messages between two nodes, as a [sealed stream](crate::store::sealed_stream) carries them.
 //!
-//! A message is an octet for its type, an octet for its argument, the number of its request in eight octets, and the body.
+//! A message is an octet for its type, an octet for its argument, which is 0 for all types but one, the number of its request in eight octets, and the body.
 //! The client numbers its requests; numbers do not repeat within a connection.
 
 use bytes::{Buf, Bytes};
@@ -22,10 +22,10 @@ pub(super) struct Message {
 pub(super) enum Kind {
     /// From both sides: nothing else was sent for a while.
     Alive,
-    /// From the client: a request of this kind with one reply.
-    Call(u8),
-    /// From the client: a request of this kind with many replies. The server may send a window of them.
-    Stream(u8),
+    /// From the client: a request with one reply.
+    Call,
+    /// From the client: a request with many replies. The server may send a window of them.
+    Stream,
     /// From the client: the request was dropped.
     Cancel,
     /// From the client: as many more replies may be sent.
@@ -55,8 +55,8 @@ impl Message {
     pub(super) fn head(&self) -> [u8; HEAD] {
         let (kind, argument) = match self.kind {
             Kind::Alive => (0, 0),
-            Kind::Call(kind) => (1, kind),
-            Kind::Stream(kind) => (2, kind),
+            Kind::Call => (1, 0),
+            Kind::Stream => (2, 0),
             Kind::Cancel => (3, 0),
             Kind::Credit(messages) => (4, messages),
             Kind::Opened => (5, 0),
@@ -77,8 +77,8 @@ impl Message {
         let [kind, argument, id @ ..] = *head;
         let kind = match (kind, argument) {
             (0, 0) => Kind::Alive,
-            (1, kind) => Kind::Call(kind),
-            (2, kind) => Kind::Stream(kind),
+            (1, 0) => Kind::Call,
+            (2, 0) => Kind::Stream,
             (3, 0) => Kind::Cancel,
             (4, messages) => Kind::Credit(messages),
             (5, 0) => Kind::Opened,
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn messages_are_read_as_written() {
         use Kind::*;
-        for kind in [Alive, Call(0), Call(255), Stream(7), Cancel, Credit(32), Opened, Item, Reply, End, Overloaded] {
+        for kind in [Alive, Call, Stream, Cancel, Credit(32), Opened, Item, Reply, End, Overloaded] {
             for body in [&b""[..], b"x", &[9; 300]] {
                 let message = Message::with_body(kind, u64::MAX - 1, Bytes::from_static(b"").slice(..));
                 let message = Message { body: Bytes::copy_from_slice(body), ..message };
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn unknown_messages_are_malformed() {
-        for (kind, argument) in [(0, 1), (3, 1), (5, 1), (9, 9), (10, 0), (255, 0)] {
+        for (kind, argument) in [(0, 1), (1, 1), (2, 1), (3, 1), (5, 1), (9, 9), (10, 0), (255, 0)] {
             let octets = [&[kind, argument][..], &[0; 8]].concat();
             assert_eq!(Message::decode(octets.into()), None, "{kind} {argument}");
         }

@@ -86,17 +86,17 @@ impl Peers {
     ///
     /// # Errors
     /// The reason why there is no reply.
-    pub async fn call(&self, node: &str, kind: u8, body: Bytes, limit: Duration) -> Result<Bytes, PeerError> {
+    pub async fn call(&self, node: &str, body: Bytes, limit: Duration) -> Result<Bytes, PeerError> {
         let node = self.node(node, &body)?;
-        timeout(limit, node.call(kind, body)).await.unwrap_or(Err(PeerError::TimedOut))
+        timeout(limit, node.call(body)).await.unwrap_or(Err(PeerError::TimedOut))
     }
 
     /// Sends a request to a node and returns the replies once the node has accepted it.
     ///
     /// # Errors
     /// The reason why there is no stream.
-    pub async fn stream(&self, node: &str, kind: u8, body: Bytes) -> Result<ReplyStream, PeerError> {
-        self.node(node, &body)?.stream(kind, body).await
+    pub async fn stream(&self, node: &str, body: Bytes) -> Result<ReplyStream, PeerError> {
+        self.node(node, &body)?.stream(body).await
     }
 
     /// Returns the node that this request is for.

@@ -40,8 +40,6 @@ const MAX_HANDSHAKES: usize = 64;
 pub struct Incoming {
     /// Name of the node.
     pub from: Arc<str>,
-    /// Kind of the request, as the caller gave it.
-    pub kind: u8,
     /// Content of the request. It shares memory with other requests: copy what is kept for long.
     pub body: Bytes,
     /// Takes the reply.
@@ -286,8 +284,8 @@ impl Connection {
     fn take(&self, Message { kind, id, body }: Message) -> Result<(), End> {
         match kind {
             Kind::Alive => Ok(()),
-            Kind::Call(kind) => self.start(id, kind, body, None),
-            Kind::Stream(kind) => self.start(id, kind, body, Some(Arc::new(Semaphore::new(WINDOW.into())))),
+            Kind::Call => self.start(id, body, None),
+            Kind::Stream => self.start(id, body, Some(Arc::new(Semaphore::new(WINDOW.into())))),
             Kind::Cancel => {
                 self.open().remove(&id);
                 Ok(())
@@ -307,7 +305,7 @@ impl Connection {
         }
     }
 
-    fn start(&self, id: u64, kind: u8, body: Bytes, credits: Option<Arc<Semaphore>>) -> Result<(), End> {
+    fn start(&self, id: u64, body: Bytes, credits: Option<Arc<Semaphore>>) -> Result<(), End> {
         let is_stream = credits.is_some();
         let permits = if is_stream { &self.streams } else { &self.calls };
         let mut all = self.open();
@@ -329,7 +327,7 @@ impl Connection {
         all.insert(id, Open { _cancel: cancelled.clone().drop_guard(), credits: credits.clone() });
         let request = Request { id, outgoing: self.outgoing.clone(), credits, permit };
         let responder = Responder { request: Some(request), cancelled };
-        place.send(Incoming { from: self.from.clone(), kind, body, responder });
+        place.send(Incoming { from: self.from.clone(), body, responder });
         Ok(())
     }
 

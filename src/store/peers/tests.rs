@@ -110,7 +110,7 @@ fn peers(nodes: &[(&str, SocketAddr)]) -> (Peers, watch::Sender<Arc<Addresses>>)
 /// Calls in a task of its own.
 fn spawn_call(peers: &Peers, body: &'static str) -> JoinHandle<Result<Bytes, PeerError>> {
     let peers = peers.clone();
-    tokio::spawn(async move { peers.call("server", 7, Bytes::from_static(body.as_bytes()), DEADLINE).await })
+    tokio::spawn(async move { peers.call("server", Bytes::from_static(body.as_bytes()), DEADLINE).await })
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn replies_arrive_in_any_order() {
     for body in ["a", "b", "c"] {
         calls.push(spawn_call(&peers, body));
         let request = server.request().await;
-        assert_eq!((&*request.from, request.kind, &request.body[..]), ("client", 7, body.as_bytes()));
+        assert_eq!((&*request.from, &request.body[..]), ("client", body.as_bytes()));
         requests.push(request);
     }
     while let (Some(request), Some(call)) = (requests.pop(), calls.pop()) {
@@ -142,7 +142,7 @@ async fn ten_thousand_calls_share_a_connection() {
         let peers = peers.clone();
         calls.spawn(async move {
             let body = Bytes::copy_from_slice(&number.to_be_bytes());
-            assert_eq!(peers.call("server", 0, body.clone(), DEADLINE).await, Ok(body));
+            assert_eq!(peers.call("server", body.clone(), DEADLINE).await, Ok(body));
         });
     }
     soon("replies", calls.join_all()).await;
@@ -156,7 +156,7 @@ async fn dropped_and_late_calls_are_cancelled() {
     let first = server.request().await;
     dropped.abort();
     soon("cancellation", first.responder.cancelled()).await;
-    let late = peers.call("server", 0, Bytes::new(), Duration::from_millis(20)).await;
+    let late = peers.call("server", Bytes::new(), Duration::from_millis(20)).await;
     assert_eq!(late, Err(PeerError::TimedOut));
     let second = server.request().await;
     soon("cancellation", second.responder.cancelled()).await;
@@ -184,11 +184,11 @@ async fn unanswered_and_long_requests_fail() {
         assert_eq!(soon("outcome", call).await.unwrap(), Err(PeerError::Unanswered));
     }
     let long = Bytes::from(vec![1; MAX_BODY + 1]);
-    assert_eq!(peers.call("server", 0, long.clone(), DEADLINE).await, Err(PeerError::TooLong(MAX_BODY + 1)));
+    assert_eq!(peers.call("server", long.clone(), DEADLINE).await, Err(PeerError::TooLong(MAX_BODY + 1)));
     // The longest is allowed, both ways.
     let call = {
         let (peers, body) = (peers.clone(), long.slice(1..));
-        tokio::spawn(async move { peers.call("server", 0, body, DEADLINE).await })
+        tokio::spawn(async move { peers.call("server", body, DEADLINE).await })
     };
     let Incoming { body, responder, .. } = server.request().await;
     responder.reply(body);
@@ -200,7 +200,7 @@ async fn streams_deliver_in_order_and_end_on_either_side() {
     let mut server = Server::start("server").await;
     let (peers, _addresses) = peers(&[("server", server.address)]);
     let open = async |server: &mut Server| {
-        let (stream, request) = tokio::join!(peers.stream("server", 3, "watch".into()), server.request());
+        let (stream, request) = tokio::join!(peers.stream("server", "watch".into()), server.request());
         (stream.unwrap(), request.responder)
     };
     let (mut stream, responder) = soon("stream", open(&mut server)).await;
@@ -235,7 +235,7 @@ async fn streams_deliver_in_order_and_end_on_either_side() {
 async fn slow_stream_delays_neither_calls_nor_other_streams() {
     let mut server = Server::start("server").await;
     let (peers, _addresses) = peers(&[("server", server.address)]);
-    let (slow, request) = tokio::join!(peers.stream("server", 3, Bytes::new()), server.request());
+    let (slow, request) = tokio::join!(peers.stream("server", Bytes::new()), server.request());
     let (mut slow, items) = (slow.unwrap(), request.responder.stream());
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
@@ -265,8 +265,8 @@ async fn excess_requests_are_refused() {
     let (peers, _addresses) = peers(&[("server", server.address)]);
     let first = spawn_call(&peers, "first");
     until("request", async || server.incoming.len() == 1).await;
-    assert_eq!(peers.call("server", 0, Bytes::new(), DEADLINE).await, Err(PeerError::Overloaded));
-    assert_eq!(peers.stream("server", 0, Bytes::new()).await.err(), Some(PeerError::Overloaded));
+    assert_eq!(peers.call("server", Bytes::new(), DEADLINE).await, Err(PeerError::Overloaded));
+    assert_eq!(peers.stream("server", Bytes::new()).await.err(), Some(PeerError::Overloaded));
     let _server = server.echo();
     assert_eq!(soon("reply", first).await.unwrap().unwrap(), "first");
 }
@@ -276,7 +276,7 @@ async fn unreachable_nodes_fail_fast() {
     let (peers, addresses) = peers(&[]);
     let call = async || {
         let started = Instant::now();
-        let outcome = peers.call("server", 0, Bytes::new(), DEADLINE).await;
+        let outcome = peers.call("server", Bytes::new(), DEADLINE).await;
         assert!(started.elapsed() < DEADLINE / 3);
         outcome
     };
@@ -305,9 +305,9 @@ async fn restarted_and_moved_nodes_are_reached_again() {
     let address = server.stop().await;
     assert_eq!(soon("outcome", call).await.unwrap(), Err(PeerError::Lost));
     drop(request);
-    assert_eq!(peers.call("server", 0, Bytes::new(), DEADLINE).await, Err(PeerError::Unreachable));
+    assert_eq!(peers.call("server", Bytes::new(), DEADLINE).await, Err(PeerError::Unreachable));
     let _restarted = Server::start_at("server", &address.to_string(), 8).await.echo();
-    until("connection", async || peers.call("server", 0, Bytes::new(), DEADLINE).await.is_ok()).await;
+    until("connection", async || peers.call("server", Bytes::new(), DEADLINE).await.is_ok()).await;
 
     let mut moved = Server::start("server").await;
     addresses.send_replace(Arc::new([("server".to_owned(), moved.address)].into()));

@@ -54,7 +54,7 @@ impl Connection {
     {
         let octets = postcard::to_stdvec(call).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
         let request = PeerRequest::Raft { to: self.to, octets: octets.into() };
-        let reply = self.peers.call(&self.node, 0, request.encode(), option.hard_ttl()).await;
+        let reply = self.peers.call(&self.node, request.encode(), option.hard_ttl()).await;
         let reply = reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         // Another member answers at this name, or another version.
         let reply: Result<Reply<T, E>, _> = postcard::from_bytes(&reply);
