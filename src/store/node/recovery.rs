@@ -18,7 +18,7 @@ const NEW: &str = "recovered";
 /// Suffix of the former folder.
 const FORMER: &str = "before-recovery";
 
-/// Reasons why a store cannot be recovered. Nothing has changed then.
+/// Reasons why a store cannot be recovered. Nothing has changed then, except for [`Self::Halfway`].
 #[derive(Debug, Error)]
 pub(crate) enum RecoveryError {
     /// The folder has no store.
@@ -30,6 +30,20 @@ pub(crate) enum RecoveryError {
     /// The state cannot be recovered.
     #[error(transparent)]
     State(#[from] RecoverStateError),
+    /// The former store was renamed, and can neither be replaced nor renamed back.
+    #[error(
+        "the store is in {former}, and cannot be renamed back to {folder}: {error}; rename it by hand before the agent starts",
+        former = former.display(),
+        folder = folder.display()
+    )]
+    Halfway {
+        /// The folder of the store, which is missing.
+        folder: PathBuf,
+        /// The folder with the store.
+        former: PathBuf,
+        /// The error.
+        error: io::Error,
+    },
     /// Files cannot be read or written.
     #[error("cannot use {}: {error}", path.display())]
     Io {
@@ -75,11 +89,20 @@ pub(crate) async fn recover(folder: &Path, node: &str) -> Result<Recovered, Reco
     let state = raft::recover(folder, &new, node, id, new_id).await?;
     write_id(&new, new_id).map_err(at(&new))?;
     own_like(&new, folder).map_err(at(&new))?;
-    fs::rename(folder, &former).map_err(at(folder))?;
-    fs::rename(&new, folder).map_err(at(&new))?;
+    replace(folder, &former, &new)?;
     let parent = folder.parent().unwrap_or(folder);
     fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))?;
     Ok(Recovered { state, former })
+}
+
+/// Renames a folder, and another one to its place. Neither has changed if this fails.
+fn replace(folder: &Path, former: &Path, new: &Path) -> Result<(), RecoveryError> {
+    let failed = |path: &Path, error| RecoveryError::Io { path: path.to_owned(), error };
+    fs::rename(folder, former).map_err(|error| failed(folder, error))?;
+    fs::rename(new, folder).map_err(|error| match fs::rename(former, folder) {
+        Ok(()) => failed(new, error),
+        Err(back) => RecoveryError::Halfway { folder: folder.to_owned(), former: former.to_owned(), error: back },
+    })
 }
 
 /// Gives a folder and its files the owner and the mode of another folder: the command often runs as root, the agent does not.
@@ -95,4 +118,26 @@ fn own_like(folder: &Path, model: &Path) -> io::Result<()> {
         }
     }
     fs::set_permissions(folder, model.permissions())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_replacement_leaves_the_store_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, former, new) =
+            (folder.path().join("store"), folder.path().join("former"), folder.path().join("new"));
+        fs::create_dir(&store).unwrap();
+        fs::write(store.join(ID), "id").unwrap();
+        let failed = replace(&store, &former, &new).unwrap_err();
+        assert!(matches!(&failed, RecoveryError::Io { path, .. } if *path == new), "{failed}");
+        assert_eq!(fs::read_to_string(store.join(ID)).unwrap(), "id");
+        assert!(!former.exists());
+
+        fs::create_dir(&new).unwrap();
+        replace(&store, &former, &new).unwrap();
+        assert!(former.join(ID).exists() && store.exists() && !new.exists());
+    }
 }
