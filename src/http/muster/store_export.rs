@@ -35,7 +35,7 @@ use crate::{
 
 /// Path of the endpoint.
 const PATH: &str = "/v1/muster/store/export/";
-/// Entries in a page of values of any size: a node forwards at most 8 MiB at once.
+/// Entries in a page of values of any size: both nodes hold a whole page in memory.
 const SMALL_PAGE: u64 = 5;
 /// Largest number of entries in a page.
 const LARGE_PAGE: u64 = 1024;
