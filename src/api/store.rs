@@ -47,7 +47,7 @@ pub struct Member {
     pub voter: bool,
     /// Number of entries that the member lacks; null: only the leader knows.
     pub lag: Option<u64>,
-    /// Milliseconds since the leader last reached the member; null: unknown.
+    /// Milliseconds since the member last replied to the leader; null: unknown.
     #[serde(rename = "UnreachedMilliseconds")]
     pub unreached: Option<u64>,
 }

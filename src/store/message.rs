@@ -47,6 +47,11 @@ pub enum PeerRequest {
     Membership(MembershipChange),
     /// Watches a range: a stream of [`WatchMessage`](super::watch::WatchMessage)s.
     Watch(Watch),
+    /// Asks a voter to become the leader, since the leader of this term stops: [`TakeOverReply`].
+    TakeOver {
+        /// The term.
+        term: u64,
+    },
 }
 
 impl PeerRequest {
@@ -111,5 +116,7 @@ pub type ReadReply = Result<Answer, PeerRefusal>;
 pub type RenewReply = Result<Option<Duration>, PeerRefusal>;
 /// Outcome of a request for the status.
 pub type StatusReply = Result<Status, PeerRefusal>;
+/// Answer of a voter that is asked to become the leader: it has begun an election, or why it does not.
+pub type TakeOverReply = Result<(), PeerRefusal>;
 /// Outcome of a change of the voters.
 pub type MembershipReply = Result<(), PeerRefusal>;

@@ -46,7 +46,7 @@ pub struct MemberStatus {
     pub is_voter: bool,
     /// Number of log entries that the member lacks; `None` if only the leader knows.
     pub lag: Option<u64>,
-    /// Time since the leader last reached the member; `None` if only the leader knows.
+    /// Time since the member last replied to the leader; `None` if only the leader knows.
     pub unreached: Option<Duration>,
 }
 

@@ -123,7 +123,7 @@ async fn serve(mut requests: mpsc::Receiver<StoreRequest>, waiting: Arc<AtomicUs
                     node: node.to_owned(),
                     is_voter,
                     lag: None,
-                    unreached: None,
+                    unreached: is_voter.then_some(Duration::from_millis(250)),
                 };
                 let members = vec![member(1, "host-a", true), member(2, "host-b", true), member(3, "host-c", false)];
                 let _ = done.send(Status { leader: Some("host-b".to_owned()), members, ..Status::default() });

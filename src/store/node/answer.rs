@@ -4,7 +4,10 @@ use bytes::Bytes;
 
 use super::{local::Local, membership::change, status::status};
 use crate::store::{
-    message::{MembershipReply, PeerRefusal, PeerRequest, ReadReply, RenewReply, StatusReply, WriteReply, encode},
+    message::{
+        MembershipReply, PeerRefusal, PeerRequest, ReadReply, RenewReply, StatusReply, TakeOverReply, WriteReply,
+        encode,
+    },
     peers::Peers,
 };
 
@@ -33,6 +36,7 @@ pub(super) async fn answer(local: &Local, peers: &Peers, own: &str, request: Pee
         } else {
             Err(local.other_leader())
         })),
+        PeerRequest::TakeOver { term } => Some(encode::<TakeOverReply>(&local.take_over(term).await)),
         PeerRequest::Describe | PeerRequest::Prepare | PeerRequest::Watch(_) => None,
     }
 }

@@ -54,22 +54,29 @@ impl Duties {
         let mut roles = self.local.voter.role_changes();
         loop {
             // Without a confirmation, the entries of the former leader may not be applied yet.
-            if self.local.voter.leads() && self.local.voter.confirm().await.is_ok() {
+            if self.may_lead() && self.local.voter.confirm().await.is_ok() {
                 info!(term = self.local.voter.role().term, "store: this node is the leader");
                 tokio::select! {
                     () = self.lead() => {}
                     () = shutdown.cancelled() => return,
                 }
-                warn!("store: this node is no longer the leader");
+                if !self.local.resigning.is_cancelled() {
+                    warn!("store: this node is no longer the leader");
+                }
             }
             tokio::select! {
                 changed = roles.changed() => if !changed { return },
-                () = sleep(RETRY), if self.local.voter.leads() => {}
+                () = sleep(RETRY), if self.may_lead() => {}
                 // Clients ask another node, or wait until there is a leader.
                 Some(refused) = self.renewals.recv() => drop(refused),
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+
+    /// Reports whether this member is the leader, as far as it knows, and does not resign.
+    fn may_lead(&self) -> bool {
+        self.local.voter.leads() && !self.local.resigning.is_cancelled()
     }
 
     /// Carries out the duties until this member is no longer the leader, or no majority confirms it: renewals do not arrive

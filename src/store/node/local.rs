@@ -39,6 +39,8 @@ pub(super) struct Local {
     pub(super) voter: Voter,
     pub(super) interests: Interests,
     pub(super) renewals: mpsc::Sender<Renewal>,
+    /// Cancelled when this node stops: its member no longer counts as the leader.
+    pub(super) resigning: CancellationToken,
     /// Cancelled when the member ends: a task that goes on with it keeps the log from being opened again.
     pub(super) ended: CancellationToken,
 }
@@ -47,6 +49,7 @@ impl Local {
     /// Reports whether this member is the leader, as far as it knows, and belongs to the cluster.
     pub(super) fn is_leader(&self) -> bool {
         self.voter.leads()
+            && !self.resigning.is_cancelled()
             && !self.voter.has_failed()
             && self.voter.confirmed_at().is_none_or(|confirmed| confirmed.elapsed() < UNCONFIRMED)
     }
@@ -60,6 +63,20 @@ impl Local {
     pub(super) fn other_leader(&self) -> PeerRefusal {
         let role = self.voter.role();
         PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader))
+    }
+
+    /// Begins an election, since the leader of this term stops.
+    pub(super) async fn take_over(&self, term: u64) -> Result<(), PeerRefusal> {
+        let role = self.voter.role();
+        if role.is_leader {
+            return Ok(());
+        }
+        let has_other_leader = role.term > term && role.leader.is_some();
+        if has_other_leader || self.resigning.is_cancelled() || self.voter.has_failed() {
+            return Err(self.other_leader());
+        }
+        self.voter.elect().await;
+        Ok(())
     }
 
     /// Applies a command.

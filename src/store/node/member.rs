@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 
-use super::{interest::Interests, leader::Duties, local::Local};
+use super::{interest::Interests, leader::Duties, local::Local, resignation::resign};
 use crate::{
     metrics,
     model::catalog::Catalog,
@@ -107,7 +107,8 @@ impl Node {
         tokio::spawn(interests.clone().follow(voter.applied()));
         let ended = self.shutdown.child_token();
         let (renewals, renewed) = mpsc::channel(RENEWALS);
-        let local = Local { voter, interests, renewals, ended: ended.clone() };
+        let resigning = CancellationToken::new();
+        let local = Local { voter, interests, renewals, resigning, ended: ended.clone() };
         let duties = Duties {
             local: local.clone(),
             renewals: renewed,
@@ -118,6 +119,13 @@ impl Node {
         };
         tokio::spawn(duties.run(ended));
         Ok(local)
+    }
+
+    /// Lets another node's member take over, if this node's is the leader.
+    pub(super) async fn resign(&self) {
+        if let Some(local) = self.member() {
+            resign(&local, &self.peers).await;
+        }
     }
 
     /// Ends the member.

@@ -16,6 +16,7 @@ mod member;
 mod membership;
 pub(crate) mod recovery;
 mod renewal;
+mod resignation;
 mod router;
 mod serve;
 mod status;
@@ -75,7 +76,7 @@ pub struct Inputs {
     pub catalog: watch::Receiver<Catalog>,
 }
 
-/// Runs the store on this node until shutdown.
+/// Runs the store on this node until shutdown. A leader lets another voter take over before it ends.
 pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken) {
     let Settings { node: own, voters, folder, max_octets, metrics } = settings;
     let Inputs { mut requests, connections, keyring, addresses, catalog } = inputs;
@@ -83,6 +84,8 @@ pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken
     let peers = Peers::new(own.to_string(), keyring.clone(), addresses);
     let (incoming, mut arrived) = mpsc::channel(INCOMING);
     let (local, member) = watch::channel(None);
+    // Not with the shutdown: the next leader needs the vote of this node.
+    let ended = CancellationToken::new();
     let node = Node {
         own: own.clone(),
         folder: folder.into(),
@@ -92,14 +95,19 @@ pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken
         catalog,
         local: Arc::new(local),
         starting: Arc::new(Mutex::new(())),
-        shutdown: shutdown.clone(),
+        shutdown: ended.clone(),
     };
     let router =
         Router { own: own.clone(), voters: voters.clone().into(), peers, local: member, known: Arc::default() };
     let mut tasks = JoinSet::new();
-    tasks.spawn(peers::serve(connections, keyring, own.to_string(), incoming, shutdown.clone()));
+    tasks.spawn(peers::serve(connections, keyring, own.to_string(), incoming, ended.clone()));
     tasks.spawn(upkeep::run(node.clone(), voters));
     tasks.spawn(router.clone().follow_members());
+    let resigned = async {
+        shutdown.cancelled().await;
+        node.resign().await;
+    };
+    tokio::pin!(resigned);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -107,9 +115,10 @@ pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken
                 None => break,
             },
             Some(incoming) = arrived.recv() => drop(tokio::spawn(serve::serve(node.clone(), incoming))),
-            () = shutdown.cancelled() => break,
+            () = &mut resigned => break,
         }
     }
+    ended.cancel();
     tasks.shutdown().await;
     node.end().await;
 }

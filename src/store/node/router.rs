@@ -12,7 +12,13 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{describe::describe, exchange::{exchange, receive_in_parts}, local::Local, membership::change, status::status};
+use super::{
+    describe::describe,
+    exchange::{exchange, receive_in_parts},
+    local::Local,
+    membership::change,
+    status::status,
+};
 use crate::store::{
     command::{Command, Outcome},
     lease::LifetimeId,

@@ -13,7 +13,7 @@ pub(super) fn status(local: &Local, own: &str) -> Status {
         node: member.node.clone(),
         is_voter: member.is_voter,
         lag: role.is_leader.then(|| role.lag(member.id)),
-        unreached: None,
+        unreached: if role.is_leader { local.voter.unreached(member.id) } else { None },
     });
     Status {
         cluster_id: applied.state.cluster_id(),

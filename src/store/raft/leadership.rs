@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Applied, MemberId, Types};
+use super::{Applied, MemberId, Types, contacts::Contacts};
 
 /// Time between two heartbeats.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -28,6 +28,7 @@ pub(super) async fn confirm(
     mut waiting: mpsc::Receiver<Confirmed>,
     applied: watch::Receiver<Applied>,
     last: watch::Sender<Option<Instant>>,
+    contacts: Contacts,
 ) {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,6 +53,7 @@ pub(super) async fn confirm(
         };
         if !is_leader {
             last.send_if_modified(|last| last.take().is_some());
+            contacts.clear();
             continue;
         }
         let began = Instant::now();

@@ -8,6 +8,7 @@
 //! the members. Commands that arrive while a batch is written form the next batch, so that they share an fsync.
 
 mod batch;
+mod contacts;
 mod leadership;
 mod log;
 mod machine;

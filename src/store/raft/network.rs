@@ -12,7 +12,7 @@ use openraft::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Member, MemberId, Types};
+use super::{Member, MemberId, Types, contacts::Contacts};
 use crate::store::{message::PeerRequest, peers::Peers};
 
 /// A message of a leader or a candidate.
@@ -30,11 +30,13 @@ type CallError<E = openraft::error::Infallible> = RPCError<MemberId, Member, Raf
 #[derive(Clone)]
 pub(super) struct Network {
     pub(super) peers: Peers,
+    pub(super) contacts: Contacts,
 }
 
 /// The connection to one member.
 pub(super) struct Connection {
     peers: Peers,
+    contacts: Contacts,
     to: MemberId,
     node: String,
 }
@@ -43,7 +45,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, to: MemberId, member: &Member) -> Connection {
-        Connection { peers: self.peers.clone(), to, node: member.node.clone() }
+        Connection { peers: self.peers.clone(), contacts: self.contacts.clone(), to, node: member.node.clone() }
     }
 }
 
@@ -53,12 +55,14 @@ impl Connection {
         E: std::error::Error + DeserializeOwned,
     {
         let octets = postcard::to_stdvec(call).map_err(|error| RPCError::Network(NetworkError::new(&error)))?;
+        self.contacts.sent(self.to);
         let request = PeerRequest::Raft { to: self.to, octets: octets.into() };
         let reply = self.peers.call(&self.node, request.encode(), option.hard_ttl()).await;
         let reply = reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         // Another member answers at this name, or another version.
         let reply: Result<Reply<T, E>, _> = postcard::from_bytes(&reply);
         let reply = reply.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        self.contacts.replied(self.to);
         reply.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))
     }
 }

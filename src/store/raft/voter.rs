@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     Applied, Member, MemberId, Types,
     batch::{Proposal, propose},
+    contacts::Contacts,
     leadership::{Confirmed, confirm},
     log::Log,
     machine::Machine,
@@ -127,6 +128,7 @@ pub(in crate::store) struct Voter {
     confirmed: watch::Receiver<Option<Instant>>,
     applied: watch::Receiver<Applied>,
     metrics: watch::Receiver<RaftMetrics>,
+    contacts: Contacts,
     /// Held during a change of the members. openraft makes it in two steps, and panics if another change between them removes
     /// this member.
     changing: Arc<Mutex<()>>,
@@ -148,15 +150,17 @@ impl Voter {
         if snapshot < purged {
             return Err(VoterError::Gap { snapshot, purged });
         }
-        let started = Raft::new(id, Arc::new(config()), Network { peers }, log.clone(), machine).await;
+        let contacts = Contacts::default();
+        let network = Network { peers, contacts: contacts.clone() };
+        let started = Raft::new(id, Arc::new(config()), network, log.clone(), machine).await;
         let raft = started.map_err(|error| VoterError::Raft(error.to_string()))?;
         let (proposals, proposed) = mpsc::channel(PROPOSALS);
         let (readers, waiting) = mpsc::channel(READERS);
         let (confirmations, confirmed) = watch::channel(None);
         tokio::spawn(propose(raft.clone(), proposed));
-        tokio::spawn(confirm(raft.clone(), waiting, applied.clone(), confirmations));
-        let metrics = raft.metrics();
-        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, metrics, changing: Arc::default() })
+        tokio::spawn(confirm(raft.clone(), waiting, applied.clone(), confirmations, contacts.clone()));
+        let (metrics, changing) = (raft.metrics(), Arc::default());
+        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, metrics, contacts, changing })
     }
 
     pub(in crate::store) fn id(&self) -> MemberId {
@@ -204,6 +208,11 @@ impl Voter {
         *self.confirmed.borrow()
     }
 
+    /// Time since another member last replied to this one, the leader; `None` if it is unknown.
+    pub(in crate::store) fn unreached(&self, id: MemberId) -> Option<Duration> {
+        if id == self.id { Some(Duration::ZERO) } else { self.contacts.unreached(id) }
+    }
+
     /// The applied state now.
     pub(in crate::store) fn state(&self) -> State {
         self.applied.borrow().state.clone()
@@ -223,6 +232,12 @@ impl Voter {
     pub(in crate::store) async fn take_snapshot(&self) {
         // Fails only if Raft has ended.
         let _ = self.raft.trigger().snapshot().await;
+    }
+
+    /// Begins an election, in which this member is a candidate, unless it is the leader.
+    pub(in crate::store) async fn elect(&self) {
+        // Fails only if Raft has ended.
+        let _ = self.raft.trigger().elect().await;
     }
 
     /// Reports whether this member is the leader, as far as it knows, and belongs to the cluster.

@@ -160,7 +160,14 @@ impl Cluster {
         self.running.insert(name.to_owned(), Running { store: Store::new(requests), shutdown, task, accepting });
     }
 
-    /// Stops a node; its folder stays.
+    /// Ends a node as a crash does: the others hear nothing more of it. Its folder stays.
+    pub(super) async fn kill(&mut self, name: &str) {
+        self.set_links(name, Link::Closed);
+        self.stop(name).await;
+        self.set_links(name, Link::Open);
+    }
+
+    /// Stops a node as an operator does; its folder stays.
     pub(super) async fn stop(&mut self, name: &str) {
         let running = self.running.remove(name).unwrap();
         self.targets[name].send_replace(None);

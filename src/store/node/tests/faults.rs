@@ -21,8 +21,10 @@ const QUIET: u64 = 2500;
 /// A fault, until the cluster is healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// A node stops and starts again.
+    /// A node stops and starts again. A leader hands over.
     Stop,
+    /// A node crashes and starts again.
+    Kill,
     /// A node neither hears nor is heard: octets are lost.
     Silence,
     /// Connections with a node are closed and refused.
@@ -37,8 +39,9 @@ enum Fault {
     Wipe,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     Fault::Stop,
+    Fault::Kill,
     Fault::Silence,
     Fault::Close,
     Fault::Mute(Link::Silent),
@@ -63,6 +66,11 @@ async fn stop(cluster: &mut Cluster, stores: &Stores, name: &str) {
     cluster.stop(name).await;
 }
 
+async fn kill(cluster: &mut Cluster, stores: &Stores, name: &str) {
+    stores.lock().unwrap().remove(name);
+    cluster.kill(name).await;
+}
+
 async fn run(cluster: &mut Cluster, stores: &Stores, name: &str) {
     cluster.run(name).await;
     publish(cluster, stores);
@@ -79,6 +87,7 @@ async fn bring_about(fault: Fault, victim: &str, cluster: &mut Cluster, stores: 
     let lasting = Duration::from_millis(random.u64(500..4000));
     match fault {
         Fault::Stop => stop(cluster, stores, victim).await,
+        Fault::Kill => kill(cluster, stores, victim).await,
         Fault::Silence => cluster.set_links(victim, Link::Silent),
         Fault::Close => cluster.set_links(victim, Link::Closed),
         Fault::Stall => cluster.set_links(victim, Link::Stalled),
@@ -88,7 +97,7 @@ async fn bring_about(fault: Fault, victim: &str, cluster: &mut Cluster, stores: 
         Fault::Wipe => {
             let status = cluster.wait_for("the voters", |status| id_of(status, victim).is_some()).await;
             let former = id_of(&status, victim);
-            stop(cluster, stores, victim).await;
+            kill(cluster, stores, victim).await;
             cluster.wipe(victim);
             run(cluster, stores, victim).await;
             let is_replaced =
@@ -98,7 +107,7 @@ async fn bring_about(fault: Fault, victim: &str, cluster: &mut Cluster, stores: 
     }
     sleep(lasting).await;
     cluster.heal();
-    if fault == Fault::Stop {
+    if matches!(fault, Fault::Stop | Fault::Kill) {
         run(cluster, stores, victim).await;
     }
 }

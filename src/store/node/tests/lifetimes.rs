@@ -87,10 +87,10 @@ pub(super) async fn wait_for_release(store: &Store, name: &str) -> Instant {
     Instant::now()
 }
 
-/// Stops the leader, waits for another one, and starts the former one.
+/// Kills the leader, waits for another one, and starts the former one.
 pub(super) async fn replace_leader(cluster: &mut Cluster) {
     let leader = cluster.leader().await;
-    cluster.stop(&leader).await;
+    cluster.kill(&leader).await;
     cluster.leader().await;
     cluster.run(&leader).await;
 }
@@ -173,7 +173,7 @@ async fn lease_outlives_the_loss_of_the_majority() {
     loop {
         match cluster.store("a").renew(LifetimeId::Lease(id)).await {
             Ok(renewed) => {
-                return assert_eq!(renewed, Some(Duration::from_secs(ttl)), "nobody could renew it meanwhile");
+                return assert_eq!(renewed, Some(Duration::from_secs(ttl)), "no client could renew it meanwhile");
             }
             Err(error) => assert!(Instant::now() < until, "{error}"),
         }

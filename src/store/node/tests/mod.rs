@@ -14,6 +14,7 @@ mod faults;
 mod history;
 mod lifetimes;
 mod recovery;
+mod resignation;
 mod session_ends;
 mod voters;
 mod watches;
@@ -29,7 +30,7 @@ use crate::store::{
     command::{Command, Done, Operation},
     key::{Key, KeyRange, Revision},
     query::{Consistency, Content, Query, Wait},
-    request::{MembershipChange, Store, StoreError},
+    request::{MembershipChange, Status, Store, StoreError},
     watch::{Watch, WatchMessage},
 };
 
@@ -99,12 +100,38 @@ async fn another_voter_leads_after_the_leader_ends() {
     let mut cluster = Cluster::start(3, 1).await;
     put(cluster.store("d"), "before", "1").await;
     let first = cluster.leader().await;
-    cluster.stop(&first).await;
+    cluster.kill(&first).await;
     put(cluster.store("d"), "after", "2").await;
     assert_ne!(cluster.leader().await, first);
     assert_eq!(get(cluster.store("d"), "before").await.as_deref(), Some("1"));
     cluster.run(&first).await;
     assert_eq!(get(cluster.store(&first), "after").await.as_deref(), Some("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_for_how_long_a_voter_has_not_replied() {
+    const LONG: Duration = Duration::from_secs(2);
+    let mut cluster = Cluster::start(3, 1).await;
+    put(cluster.store("d"), "key", "1").await;
+    let leader = cluster.leader().await;
+    let lost = cluster.names()[..3].iter().find(|name| **name != leader).unwrap().clone();
+    let unreached = |status: &Status, name: &str| {
+        let members = status.members.iter().filter(|member| member.node == name);
+        members.filter_map(|member| member.unreached).next()
+    };
+    let are_reached = |status: &Status| {
+        ["a", "b", "c"].iter().all(|name| unreached(status, name).is_some_and(|unreached| unreached < LONG))
+    };
+    cluster.wait_for("replies of all voters", are_reached).await;
+    cluster.kill(&lost).await;
+    cluster
+        .wait_for("a voter without a reply", |status| {
+            let is_lost = |name: &str| unreached(status, name).is_some_and(|unreached| unreached >= LONG);
+            ["a", "b", "c"].iter().all(|name| is_lost(name) == (*name == lost))
+        })
+        .await;
+    cluster.run(&lost).await;
+    cluster.wait_for("replies of all voters", are_reached).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +160,7 @@ async fn voter_with_a_replaced_disk_comes_back_under_a_new_id() {
     cluster.stop("c").await;
     cluster.wipe("c");
     cluster.run("c").await;
-    let id_of_c = |status: &crate::store::request::Status| {
+    let id_of_c = |status: &Status| {
         status.members.iter().filter(|member| member.node == "c" && member.is_voter).map(|member| member.id).next()
     };
     let former = id_of_c(&before);
@@ -154,7 +181,7 @@ async fn voter_with_a_replaced_disk_comes_back_under_a_new_id() {
 async fn voters_are_added_and_removed_by_command() {
     let cluster = Cluster::start(1, 2).await;
     put(cluster.store("a"), "key", "kept").await;
-    let voters = |status: &crate::store::request::Status| {
+    let voters = |status: &Status| {
         let voters = status.members.iter().filter(|member| member.is_voter);
         voters.map(|member| member.node.clone()).collect::<Vec<_>>()
     };
@@ -231,7 +258,11 @@ async fn watch_neither_misses_nor_repeats_a_revision_across_leaders() {
         put(cluster.store("d"), "count", &count.to_string()).await;
         if count % 20 == 0 {
             let leader = cluster.leader().await;
-            cluster.stop(&leader).await;
+            if count == 20 {
+                cluster.stop(&leader).await
+            } else {
+                cluster.kill(&leader).await
+            }
             cluster.run(&leader).await;
         }
     }

@@ -84,7 +84,11 @@ async fn hundred_watches_see_each_revision_once_across_leaders_and_cuts() {
         let leader = cluster.leader().await;
         match round {
             0 | 3 => {
-                cluster.stop(&leader).await;
+                if round == 0 {
+                    cluster.stop(&leader).await
+                } else {
+                    cluster.kill(&leader).await
+                }
                 cluster.leader().await;
                 cluster.run(&leader).await;
             }

@@ -158,7 +158,7 @@ impl Workload {
     }
 }
 
-/// Checks that nobody is told a revision below one that was told to someone before the call.
+/// Checks that no client is told a revision below one that any client was told before the call.
 fn check_revisions(recorded: &[Recorded], seed: u64) {
     let mut events = Vec::new();
     for recorded in recorded {
