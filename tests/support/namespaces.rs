@@ -40,9 +40,8 @@ impl Namespace {
 
     /// Runs `work` in the namespace, on a thread. Sockets and processes of `work` stay in the namespace.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(Path::new("/run/netns").join(&self.name)).unwrap();
         let work = || {
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            join(&self.name);
             work()
         };
         thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -84,6 +83,12 @@ impl Drop for Namespace {
         // An error here must not hide the failure of the test.
         let _ = process::command("ip").args(["netns", "del", &self.name]).status();
     }
+}
+
+/// Moves the calling thread into a namespace, with all sockets and processes that it creates.
+pub fn join(name: &str) {
+    let file = File::open(Path::new("/run/netns").join(name)).unwrap();
+    setns(file, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
 /// Runs a program that must succeed.

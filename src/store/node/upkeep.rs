@@ -36,7 +36,8 @@ pub(super) async fn run(node: Node, voters: Vec<String>) {
         }
         drop(local);
         cut_log_until_failure(&node).await;
-        warn!("store: the log could not be written; starting again from disk");
+        let error = node.member().and_then(|local| local.voter.failure()).unwrap_or_default();
+        warn!(error, "store: the log could not be written; starting again from disk");
         node.end().await;
         sleep(RESTART).await;
     }

@@ -5,9 +5,11 @@
 
 use std::{
     fmt::Debug,
+    fs::{self, File},
     io,
     ops::{Bound, RangeBounds},
-    path::Path,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -31,6 +33,9 @@ use crate::metrics;
 const MAX_FILE: usize = 64 << 20;
 /// Buffer for reading a file of the log at the start, in octets.
 const READ_BUFFER: usize = 1 << 20;
+/// Files at the end of the log that may have octets that are not on disk. The library syncs a file before it writes to the next
+/// one; at the start it may cut the last one and create another.
+const UNSYNCED_FILES: usize = 2;
 /// Entries that are kept in memory until they are applied and sent to followers. Those that a slow follower lacks are read from
 /// disk, where the system has recent ones in its cache.
 const CACHED_ENTRIES: usize = 4096;
@@ -147,7 +152,7 @@ impl Log {
     /// Opens the log in a folder, which it locks. An entry at the end that was not written completely, and so never
     /// acknowledged, is removed.
     pub(super) fn open(folder: &Path, metrics: metrics::Store) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder)?;
         let mut config = Config::new(folder.display());
         config.wal.chunk_max_size = Some(MAX_FILE);
         config.wal.read_buffer_size = Some(READ_BUFFER);
@@ -157,6 +162,8 @@ impl Log {
         config.log_cache_max_items = Some(CACHED_ENTRIES);
         config.log_cache_capacity = Some(CACHED_OCTETS);
         let log = RaftLog::open(Arc::new(config))?;
+        // Behind the library, which has locked the folder.
+        write_again(folder)?;
         Ok(Self { log: Arc::new(Mutex::new(log)), metrics })
     }
 
@@ -225,6 +232,33 @@ impl Log {
         // A panic of the library while it held the lock ends Raft by the error of the next write.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes the end of the log once more, as it was read at the start, and syncs it.
+///
+/// An entry that can be read may not be on disk: the former run was killed before its fsync, or the fsync failed. Linux keeps pages
+/// that could not be written and takes them for written, so that the next fsync succeeds without them.
+fn write_again(folder: &Path) -> io::Result<()> {
+    let files = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut files = files.collect::<io::Result<Vec<PathBuf>>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    // Names of files order as the files do.
+    files.sort();
+    let mut piece = vec![0; READ_BUFFER];
+    for path in files.iter().rev().take(UNSYNCED_FILES).rev() {
+        let file = File::options().read(true).write(true).open(path)?;
+        let mut at = 0;
+        loop {
+            let len = file.read_at(&mut piece, at)?;
+            if len == 0 {
+                break;
+            }
+            file.write_all_at(&piece[..len], at)?;
+            at += len as u64;
+        }
+        file.sync_all()?;
+    }
+    File::open(folder)?.sync_all()
 }
 
 fn failed(verb: ErrorVerb, error: &io::Error) -> IoError {

@@ -16,6 +16,7 @@ use openraft::{
 use thiserror::Error;
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
+    task::spawn_blocking,
     time::Instant,
 };
 
@@ -143,8 +144,9 @@ impl Voter {
         max_octets: u64,
         metrics: metrics::Store,
     ) -> Result<Self, VoterError> {
-        let log = Log::open(&folder.join(LOG), metrics).map_err(VoterError::Log)?;
-        let machine = Machine::open(Snapshots::new(folder), max_octets)?;
+        let folder = folder.to_owned();
+        let read = spawn_blocking(move || read(&folder, max_octets, metrics)).await;
+        let (log, machine) = read.map_err(|error| VoterError::Log(error.into()))??;
         let (had_log, applied) = (!log.is_empty(), machine.applied());
         let (snapshot, purged) = (applied.borrow().index, log.purged());
         if snapshot < purged {
@@ -251,6 +253,11 @@ impl Voter {
         self.metrics.borrow().running_state.is_err() || self.metrics.has_changed().is_err()
     }
 
+    /// The error that has ended Raft, if it left one.
+    pub(in crate::store) fn failure(&self) -> Option<String> {
+        self.metrics.borrow().running_state.as_ref().err().map(ToString::to_string)
+    }
+
     /// The part of the member in its cluster now.
     pub(in crate::store) fn role(&self) -> Role {
         role(&self.metrics.borrow())
@@ -319,6 +326,12 @@ impl Voter {
         // The error tells that Raft panicked, which it has logged.
         let _ = self.raft.shutdown().await;
     }
+}
+
+/// Reads the log and the snapshot in a folder.
+fn read(folder: &Path, max_octets: u64, metrics: metrics::Store) -> Result<(Log, Machine), VoterError> {
+    let log = Log::open(&folder.join(LOG), metrics).map_err(VoterError::Log)?;
+    Ok((log, Machine::open(Snapshots::new(folder), max_octets)?))
 }
 
 /// Changes of a member's role.
