@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Range,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -25,7 +26,7 @@ const KEYS: u64 = 24;
 /// Operations on a key, after which another one takes its place: the search for an order stays short.
 const OPERATIONS_PER_KEY: u64 = 200;
 /// Longest pause of a client between two operations in milliseconds, so that many faults fall into few operations.
-const THINKING: u64 = 120;
+const THINKING: u64 = 15;
 /// Pause of a client after a request without an answer: each may add an unknown outcome.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -93,7 +94,8 @@ impl Workload {
         self.completed.load(Relaxed)
     }
 
-    fn now(&self) -> u64 {
+    /// Nanoseconds since the start.
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap()
     }
 
@@ -220,11 +222,12 @@ pub(crate) fn assert_linearizable(recorded: &[Recorded], context: &str) {
     }
 }
 
-/// Longest time in which no write was acknowledged.
-pub(crate) fn longest_without_write(recorded: &[Recorded]) -> Duration {
+/// Longest time within a period in which no write was acknowledged to any client.
+pub(crate) fn longest_without_write(recorded: &[Recorded], period: &Range<u64>) -> Duration {
     let is_write = |action| matches!(action, Action::Write(_) | Action::Swap { .. });
     let written = recorded.iter().filter(|recorded| is_write(recorded.operation.action));
-    let mut times: Vec<u64> = written.filter_map(|recorded| recorded.operation.returned).collect();
+    let times = written.filter_map(|recorded| recorded.operation.returned).filter(|time| period.contains(time));
+    let mut times: Vec<u64> = times.chain([period.start, period.end]).collect();
     times.sort_unstable();
     Duration::from_nanos(times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0))
 }

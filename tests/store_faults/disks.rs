@@ -1,9 +1,10 @@
-//! One voter whose disk fails: what it acknowledges is on its disk.
+//! Voters whose disks fail or hang: what they acknowledge is on disk, and the others go on.
 
 use nix::sys::signal::Signal;
 
 use crate::{
     injection::{Commands, DiskFault, Injection},
+    scene::{HOSTS, Scene},
     support::{
         agent::Agent,
         http::{ask, try_ask},
@@ -82,7 +83,7 @@ fn acknowledged_writes_outlive_a_failed_fsync_and_the_loss_of_power() {
     }
     let mut disk = Disk::start();
     let faults = [DiskFault::SyncLoses, DiskFault::SyncTears, DiskFault::WriteTears, DiskFault::SyncKeepsPages];
-    for (round, fault) in faults.into_iter().chain(faults).enumerate() {
+    for (round, fault) in faults.into_iter().enumerate() {
         let context = format!("round {round}, {fault:?}");
         disk.write(20);
         let failures = disk.agent.log().matches(FAILED).count();
@@ -97,4 +98,25 @@ fn acknowledged_writes_outlive_a_failed_fsync_and_the_loss_of_power() {
         disk.assert_complete(&format!("{context}, then a loss of power"));
     }
     assert!(!disk.agent.log().contains("panicked"));
+}
+
+#[test]
+fn leader_whose_disk_hangs_is_replaced() {
+    if !skip::machines("a leader whose disk hangs") {
+        return;
+    }
+    let scene = Scene::start();
+    let leader = scene.leader();
+    scene.commands[leader].fail(DiskFault::SyncHangs);
+    let is_set = |at: usize| {
+        let answer = scene.ask(at, "PUT", "/v1/kv/key", "set");
+        answer.is_some_and(|answer| answer.body == "true")
+    };
+    for at in [HOSTS - 1, leader] {
+        until(&format!("n{} writes", at + 1), || is_set(at));
+    }
+    assert_ne!(scene.leader(), leader);
+    scene.assert_answers(leader, "a disk that hangs");
+    scene.commands[leader].end();
+    scene.wait_until_recovered("the disk no longer hangs");
 }

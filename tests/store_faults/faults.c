@@ -72,11 +72,11 @@ int main(int count, char **arguments) {
 #include <sys/uio.h>
 #include <time.h>
 
-enum fault { NONE, SYNC_LOSES, SYNC_TEARS, SYNC_KEEPS_PAGES, WRITE_TEARS };
+enum fault { NONE, SYNC_LOSES, SYNC_TEARS, SYNC_KEEPS_PAGES, WRITE_TEARS, SYNC_HANGS };
 
 struct commands {
     int64_t clock_offset; /* seconds */
-    int64_t fault;        /* the next one; set back when it has happened */
+    int64_t fault;        /* the next one; set back when it has happened, or to end SYNC_HANGS */
 };
 
 static struct commands *commands;
@@ -118,6 +118,7 @@ static int failed(void) {
 
 static int synced(int fd, int (*real)(int)) {
     if (!is_stored(fd)) return real(fd);
+    while (__atomic_load_n(&commands->fault, __ATOMIC_SEQ_CST) == SYNC_HANGS) usleep(5000);
     struct stat file;
     if (fstat(fd, &file)) return -1;
     int64_t before = recorded(fd, SYNCED);

@@ -28,6 +28,8 @@ pub(crate) enum DiskFault {
     SyncKeepsPages,
     /// A write fails after half of its octets.
     WriteTears,
+    /// Each fsync waits until the fault is ended.
+    SyncHangs,
 }
 
 /// Compiled shared object and program.
@@ -93,6 +95,11 @@ impl Commands {
     /// Makes the next write or fsync fail.
     pub(crate) fn fail(&self, fault: DiskFault) {
         self.file.write_all_at(&(fault as i64).to_ne_bytes(), 8).unwrap();
+    }
+
+    /// Ends a fault that lasts.
+    pub(crate) fn end(&self) {
+        self.file.write_all_at(&0_i64.to_ne_bytes(), 8).unwrap();
     }
 
     /// Reports whether the last fault has happened.

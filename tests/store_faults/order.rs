@@ -3,7 +3,7 @@
 //! `MUSTER_STORE_OPERATIONS` sets the number of operations, `MUSTER_STORE_QUIET` the longest time between two faults in
 //! milliseconds, and `MUSTER_STORE_SEED` the schedule of faults of an earlier run.
 
-use std::{collections::BTreeMap, env, thread, time::Instant};
+use std::{collections::BTreeMap, env, thread, time::Duration};
 
 use crate::{
     clients::{Ending, PREFIX, Workload, assert_linearizable, longest_without_write},
@@ -53,7 +53,7 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
     let workload = Workload::new();
     let watchers: Vec<Watcher> = (0..HOSTS).map(|_| Watcher::default()).collect();
     let keepers: Vec<Keeper> = (0..HOSTS).map(|_| Keeper::default()).collect();
-    let mut faults = BTreeMap::<_, u32>::new();
+    let mut faults = BTreeMap::<_, Vec<_>>::new();
     thread::scope(|scope| {
         let clients = Ending(&workload);
         let _others = EndingOthers { watchers: &watchers, keepers: &keepers };
@@ -78,10 +78,11 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
         let mut schedule = Schedule::new(seed);
         while workload.completed() < operations {
             schedule.rest(quiet);
-            let began = Instant::now();
+            let began = workload.now();
             let (fault, victim) = schedule.bring_about_next(&mut scene);
-            *faults.entry(fault).or_default() += 1;
-            let (victim, took) = (&scene.host(victim).node, began.elapsed());
+            let ended = workload.now();
+            faults.entry(fault).or_default().push(began..ended);
+            let (victim, took) = (&scene.host(victim).node, Duration::from_nanos(ended - began));
             eprintln!("{fault:?} of {victim}: over after {took:?}, {} operations", workload.completed());
         }
         drop(clients);
@@ -105,10 +106,12 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
     }
     let known = recorded.iter().filter(|recorded| recorded.operation.returned.is_some()).count();
     eprintln!(
-        "{known} operations, {} of unknown outcome, {} changes on {HOSTS} watches, {renewals} renewals, at most {:?} \
-         without a write, faults: {faults:?}",
+        "{known} operations, {} of unknown outcome, {} changes on {HOSTS} watches, {renewals} renewals",
         recorded.len() - known,
         seen[0].len(),
-        longest_without_write(&recorded),
     );
+    for (fault, periods) in &faults {
+        let longest = periods.iter().map(|period| longest_without_write(&recorded, period)).max();
+        eprintln!("{fault:?}: {} times, at most {:?} without a write", periods.len(), longest.unwrap_or_default());
+    }
 }
