@@ -55,8 +55,9 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
     let keepers: Vec<Keeper> = (0..HOSTS).map(|_| Keeper::default()).collect();
     let mut faults = BTreeMap::<_, Vec<_>>::new();
     thread::scope(|scope| {
-        let clients = Ending(&workload);
+        let ending = Ending(&workload);
         let _others = EndingOthers { watchers: &watchers, keepers: &keepers };
+        let mut clients = Vec::new();
         for (at, network) in networks.iter().enumerate() {
             let (watcher, keeper, workload) = (&watchers[at], &keepers[at], &workload);
             scope.spawn(move || {
@@ -69,10 +70,10 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
             });
             for number in 0..CLIENTS {
                 let random = fastrand::Rng::with_seed(seed ^ (at as u64 * CLIENTS + number + 1) << 32);
-                scope.spawn(move || {
+                clients.push(scope.spawn(move || {
                     join(network);
                     workload.run_client(random);
-                });
+                }));
             }
         }
         let mut schedule = Schedule::new(seed);
@@ -85,8 +86,9 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
             let (victim, took) = (&scene.host(victim).node, Duration::from_nanos(ended - began));
             eprintln!("{fault:?} of {victim}: over after {took:?}, {} operations", workload.completed());
         }
-        drop(clients);
-        // Behind all operations: the last change of every watcher.
+        drop(ending);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        // Behind all operations whose outcome is known.
         until("the last write", || {
             let written = scene.ask(0, "PUT", &format!("/v1/kv/{PREFIX}last"), &LAST.to_string());
             written.is_some_and(|answer| answer.body == "true")
@@ -94,17 +96,9 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
         until("all watchers see the last write", || watchers.iter().all(Watcher::has_seen_last));
     });
     let recorded = workload.finish();
-    assert_linearizable(&recorded, &context);
-    let seen: Vec<_> = watchers.iter().map(Watcher::finish).collect();
-    for changes in &seen[1..] {
-        assert!(*changes == seen[0], "{context}: two watchers differ");
-    }
-    assert_complete(&seen[0], &recorded, &context);
-    let renewals: u64 = keepers.iter().map(|keeper| keeper.finish(&context)).sum();
-    for host in &scene.cluster.hosts {
-        assert!(!host.agent().log().contains("panicked"), "{context}: {} panicked", host.node);
-    }
     let known = recorded.iter().filter(|recorded| recorded.operation.returned.is_some()).count();
+    let seen: Vec<_> = watchers.iter().map(Watcher::finish).collect();
+    let renewals: u64 = keepers.iter().map(|keeper| keeper.finish(&context)).sum();
     eprintln!(
         "{known} operations, {} of unknown outcome, {} changes on {HOSTS} watches, {renewals} renewals",
         recorded.len() - known,
@@ -113,5 +107,13 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
     for (fault, periods) in &faults {
         let longest = periods.iter().map(|period| longest_without_write(&recorded, period)).max();
         eprintln!("{fault:?}: {} times, at most {:?} without a write", periods.len(), longest.unwrap_or_default());
+    }
+    assert_linearizable(&recorded, &context);
+    for changes in &seen[1..] {
+        assert!(*changes == seen[0], "{context}: two watchers differ");
+    }
+    assert_complete(&seen[0], &recorded, &context);
+    for host in &scene.cluster.hosts {
+        assert!(!host.agent().log().contains("panicked"), "{context}: {} panicked", host.node);
     }
 }

@@ -43,9 +43,9 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Reports whether the last change so far is a write of [`LAST`].
+    /// Reports whether the write of [`LAST`] was seen.
     pub(crate) fn has_seen_last(&self) -> bool {
-        self.changes.lock().unwrap().last().is_some_and(|change| change.value == Some(LAST))
+        self.changes.lock().unwrap().iter().any(|change| change.value == Some(LAST))
     }
 
     /// Ends the watcher.
@@ -99,9 +99,10 @@ impl Watcher {
         }
     }
 
-    /// Takes the changes, after the end.
+    /// Takes the changes before [`LAST`], after the end.
     pub(crate) fn finish(&self) -> Vec<Change> {
-        std::mem::take(&mut *self.changes.lock().unwrap())
+        let changes = std::mem::take(&mut *self.changes.lock().unwrap());
+        changes.into_iter().take_while(|change| change.value != Some(LAST)).collect()
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn assert_complete(changes: &[Change], recorded: &[Recorded], context
         assert!(former.is_none(), "{context}: {change:?} was written before, at {former:?}");
     }
     let called: HashSet<u64> = recorded.iter().filter_map(|recorded| written(recorded.operation.action)).collect();
-    let unknown = revisions.keys().find(|value| **value != LAST && !called.contains(value));
+    let unknown = revisions.keys().find(|value| !called.contains(value));
     assert_eq!(unknown, None, "{context}: a value that no client wrote");
     for recorded in recorded.iter().filter(|recorded| recorded.operation.returned.is_some()) {
         let operation = recorded.operation;
