@@ -300,6 +300,8 @@ pub struct Status {
     pub address_problem: Option<String>,
     /// Listening addresses.
     pub listen: Listen,
+    /// Reports whether the configuration has a store.
+    pub store: bool,
     /// Generation: increases with every start.
     pub generation: u64,
     /// Reports whether gossip is encrypted.

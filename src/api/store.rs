@@ -1,4 +1,4 @@
-//! JSON of `/v1/muster/store`: the voters of the store and their state.
+//! JSON of `/v1/muster/store`: the voters of the store and their state, leases, and keys without values.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,4 +50,70 @@ pub struct Member {
     /// Milliseconds since the member last replied to the leader; null: unknown.
     #[serde(rename = "UnreachedMilliseconds")]
     pub unreached: Option<u64>,
+}
+
+/// `GET /v1/muster/store/key/{key}`: a key without its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreKey")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct KeyState {
+    /// The key.
+    pub key: String,
+    /// Length of the value in octets.
+    pub octets: u64,
+    /// Number that a client stored with the value.
+    pub flags: u64,
+    /// Number of times that the key was locked.
+    pub lock_index: u64,
+    /// Id of the session that holds the key as a lock; null: none.
+    pub session: Option<String>,
+    /// Id of the lease with which the key ends, in hexadecimal digits; null: none.
+    pub lease: Option<String>,
+    /// Number of changes since the key was created, from 1.
+    pub version: u64,
+    /// Index of the key's creation.
+    pub create_index: u64,
+    /// Index of the last change of the key.
+    pub modify_index: u64,
+}
+
+/// `GET /v1/muster/store/leases`: leases of etcd's API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreLeases")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Leases {
+    /// Number of all leases.
+    pub total: u64,
+    /// The first leases by id, at most 256.
+    pub leases: Vec<Lease>,
+}
+
+/// A lease of etcd's API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreLease")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Lease {
+    /// Id of the lease in hexadecimal digits.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Time to live in seconds, as granted.
+    #[serde(rename = "TTLSeconds")]
+    pub ttl: u64,
+    /// Seconds until the lease ends unless it is renewed.
+    #[serde(rename = "RemainingSeconds")]
+    pub remaining: u64,
+    /// Number of keys that end with the lease.
+    pub keys: u64,
+}
+
+/// Element of `GET /v1/muster/store/sessions`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StoreSessionKeys")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SessionKeys {
+    /// Id of the session.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Number of keys that the session holds as locks.
+    pub keys: u64,
 }

@@ -22,7 +22,7 @@ use super::{
         mesh, metrics, mutations, session, txn,
     },
     endpoint::{Answer, Body, Endpoint, rest},
-    muster::{events, explain, nodes, status, store, store_export},
+    muster::{events, explain, nodes, status, store, store_entries, store_export},
     openapi,
     openapi_parameters::{
         CATALOG, DELETE_KEY, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, KEYS, METRICS, NAME,
@@ -368,6 +368,15 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         .json::<Vec<Exported>>(),
         Endpoint::get("/v1/muster/store/export/", Some(Keys), store_export::export, "Export all keys")
             .json::<Vec<Exported>>(),
+        Endpoint::get("/v1/muster/store/key/{key}", Some(Keys), store_entries::key, "Show a key without its value")
+            .query(&[WAIT, STORE, JSON])
+            .json::<api::store::KeyState>(),
+        Endpoint::get("/v1/muster/store/leases", Read, store_entries::leases, "List leases of etcd's API")
+            .query(&[JSON])
+            .json::<api::store::Leases>(),
+        Endpoint::get("/v1/muster/store/sessions", Read, store_entries::session_keys, "Count the keys of sessions")
+            .query(&[JSON])
+            .json::<Vec<api::store::SessionKeys>>(),
         // Streams of the endpoints above.
         Endpoint::watch("/v1/watch/agent/self", agent_self::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),

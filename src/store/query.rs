@@ -41,6 +41,8 @@ pub enum Query {
     Leases,
     /// Number of keys, sessions and leases, and octets.
     Totals,
+    /// Number of keys that each session holds.
+    HeldKeys,
 }
 
 /// Entries of a range, as etcd's clients select them.
@@ -144,6 +146,17 @@ pub enum Content {
     Leases(Vec<LeaseId>),
     /// To [`Query::Totals`].
     Totals(Totals),
+    /// To [`Query::HeldKeys`].
+    HeldKeys(Vec<HeldKeys>),
+}
+
+/// Keys that a session holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldKeys {
+    /// The session.
+    pub session: SessionId,
+    /// Number of the keys.
+    pub keys: u64,
 }
 
 /// Entries of a range.

@@ -25,14 +25,14 @@ use crate::{
 };
 
 /// Content of the store, with the headers of its response.
-pub(super) struct Found {
-    pub(super) content: Content,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Found {
+    pub(crate) content: Content,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Found {
     /// Returns the response for a missing key or prefix: without a body, with the index to wait at.
-    pub(super) fn missing(mut self) -> Response {
+    pub(crate) fn missing(mut self) -> Response {
         self.headers.remove(CONTENT_TYPE);
         (StatusCode::NOT_FOUND, self.headers).into_response()
     }
@@ -51,7 +51,7 @@ pub(super) fn check(api: &Api, query: &Query) -> Result<(), ApiError> {
 
 /// Reads from the store. With an index in the query, waits for a change of what is read. The wait ends when the client
 /// disconnects, which drops the request, and at the shutdown.
-pub(super) async fn read(api: &Api, query: &Query, wanted: query::Query) -> Result<Found, ApiError> {
+pub(crate) async fn read(api: &Api, query: &Query, wanted: query::Query) -> Result<Found, ApiError> {
     check(api, query)?;
     let (consistency, name) = match (query.has("stale"), query.has("consistent")) {
         (true, true) => return Err(bad("Cannot specify ?stale with ?consistent, conflicting semantics.")),

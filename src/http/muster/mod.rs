@@ -6,5 +6,6 @@ pub(super) mod nodes;
 pub(super) mod sse;
 pub(super) mod status;
 pub(super) mod store;
+pub(super) mod store_entries;
 pub(super) mod store_export;
 pub(super) mod watch;

@@ -8,7 +8,7 @@ use crate::{
     api,
     diagnostic::FolderReport,
     http::{
-        Agent, Api,
+        Api,
         blocking::{Snapshot, Topic},
         blocking_response::show,
         consul::{agent_self::describe, convert::problem},
@@ -30,12 +30,13 @@ const MAX_PROBLEMS: usize = 100;
 
 pub(crate) async fn status(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::Agent, |snapshot| {
-        Ok(api::AgentStatus { agent: describe(&api.agent, snapshot), muster: state(&api.agent, snapshot) })
+        Ok(api::AgentStatus { agent: describe(&api.agent, snapshot), muster: state(&api, snapshot) })
     })
     .await
 }
 
-fn state(agent: &Agent, snapshot: &Snapshot) -> api::Status {
+fn state(api: &Api, snapshot: &Snapshot) -> api::Status {
+    let agent = &api.agent;
     let membership = &*snapshot.members;
     let own = membership.members.iter().find(|member| member.id.name == agent.node);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -53,6 +54,7 @@ fn state(agent: &Agent, snapshot: &Snapshot) -> api::Status {
             gossip: agent.gossip.to_string(),
         },
         address_problem: snapshot.address_problem.map(|problem| format!("{problem} ({})", problem.hint())),
+        store: api.commands.store.is_some(),
         generation: own.map_or(0, |own| own.id.generation),
         sealed: membership.sealed,
         partitioned: membership.partitioned.map(rfc3339),

@@ -212,9 +212,12 @@ fn interest(query: &Query) -> Interest {
         Query::Range(range) => Interest::Keys(range.range.clone()),
         Query::Key(key) => Interest::Keys(KeyRange::Key(key.clone())),
         Query::Prefix(prefix) | Query::Keys { prefix, .. } => Interest::Keys(KeyRange::prefix(prefix.clone())),
-        Query::Session(_) | Query::Sessions { .. } | Query::Lease(_) | Query::Leases | Query::Totals => {
-            Interest::Sessions
-        }
+        Query::Session(_)
+        | Query::Sessions { .. }
+        | Query::Lease(_)
+        | Query::Leases
+        | Query::Totals
+        | Query::HeldKeys => Interest::Sessions,
     }
 }
 

@@ -5,14 +5,14 @@ use std::{cmp::Ordering, sync::Arc};
 use bytes::Bytes;
 use imbl::OrdMap;
 
-use super::State;
+use super::{SessionState, State};
 use crate::store::{
     command::Refusal,
     entry::{Entry, KeyEntry},
     key::{Key, KeyRange, Revision},
     lease::LeaseId,
-    query::{Answer, Content, LeaseAnswer, Query, Range, RangeAnswer, RevisionBounds, Sort, SortBy},
-    session::Session,
+    query::{Answer, Content, HeldKeys, LeaseAnswer, Query, Range, RangeAnswer, RevisionBounds, Sort, SortBy},
+    session::{Session, SessionId},
 };
 
 impl State {
@@ -35,6 +35,7 @@ impl State {
             Query::Lease(id) => (self.revision, Content::Lease(self.read_lease(*id))),
             Query::Leases => (self.revision, Content::Leases(self.leases.keys().copied().collect())),
             Query::Totals => (self.revision, Content::Totals(self.totals())),
+            Query::HeldKeys => (self.revision, Content::HeldKeys(self.held_keys())),
         };
         Ok(Answer { index: index.0, revision: self.revision, content })
     }
@@ -86,6 +87,14 @@ impl State {
         let recorded = self.lifetime(super::LifetimeId::Lease(id)).and_then(|lifetime| lifetime.remaining);
         let remaining = recorded.map_or(lease.ttl, |remaining| remaining.as_secs());
         Some(LeaseAnswer { ttl: lease.ttl, remaining, keys: lease.keys.iter().cloned().collect() })
+    }
+
+    fn held_keys(&self) -> Vec<HeldKeys> {
+        let held = |(session, state): (&SessionId, &SessionState)| HeldKeys {
+            session: *session,
+            keys: state.keys.len() as u64,
+        };
+        self.sessions.iter().map(held).collect()
     }
 
     /// Reads a range as etcd does.
