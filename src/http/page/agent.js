@@ -1,7 +1,7 @@
 // The agent that serves this page: its identity, listeners, view of the cluster, files and holds.
 
 import { setToken, token } from "./api.js";
-import { el, message, show } from "./dom.js";
+import { el, facts, message, show } from "./dom.js";
 import { clock, count, hrefOf, mark, since } from "./format.js";
 import { onStatus } from "./status.js";
 
@@ -47,11 +47,6 @@ export function agent(main) {
       token() && el("p", {}, el("button", { type: "button", "data-action": "forget" }, "Forget the token")),
     );
   });
-}
-
-function facts(title, pairs) {
-  const items = pairs.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
-  return el("section", {}, el("h2", {}, title), el("dl", {}, items));
 }
 
 /** The folders, what of each is in service, and the diagnostics of their files. */

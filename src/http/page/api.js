@@ -1,6 +1,6 @@
 // The client of the API: single requests, and streams of server-sent events, read with `fetch` so that the token is a header.
 //
-// A browser opens at most six connections to a server. The page therefore follows at most two streams, the agent's state and
+// A browser opens at most six connections to a server. The page therefore keeps at most two open, for the agent's state and for
 // the part that is shown, and a tab in the background closes them.
 
 import { setClock } from "./format.js";
@@ -63,11 +63,39 @@ export async function request(path) {
 }
 
 /**
+ * Requests `/v1/PATH` once. Returns the status, the first line of a refusal, the JSON of a success, and the index to wait at, if
+ * there is one. An integer that JavaScript cannot represent is a text.
+ */
+export async function get(path, signal) {
+  const response = await fetch(new URL(path, API), { headers: headers(), cache: "no-store", signal });
+  const text = await response.text();
+  const { ok, status } = response;
+  return {
+    status,
+    reason: ok ? "" : text.split("\n")[0],
+    data: ok ? JSON.parse(text, exact) : null,
+    index: response.headers.get("x-consul-index"),
+  };
+}
+
+/** Keeps the digits of a large integer, in browsers that show them. */
+function exact(_, value, context) {
+  return typeof value === "number" && !Number.isSafeInteger(value) ? (context?.source ?? value) : value;
+}
+
+/**
  * Follows the stream `/v1/PATH` until the returned function is called. `onData` receives the data of each event. A stream of
  * single events `resumes` after the last one; a stream of states begins with the current state.
  */
 export function follow(path, onData, resumes = false) {
-  const stream = new Stream(path, onData, resumes);
+  return join(new Stream(path, onData, resumes));
+}
+
+/**
+ * Begins a stream or a poll, whose `state` counts for the connection until the returned function is called. It is ended while the
+ * tab is in the background, and begun again for another token.
+ */
+export function join(stream) {
   followed.add(stream);
   stream.begin();
   return () => {
@@ -75,6 +103,11 @@ export function follow(path, onData, resumes = false) {
     stream.end();
     report();
   };
+}
+
+/** Whether the tab is in the background, where nothing is requested. */
+export function isAsleep() {
+  return asleep;
 }
 
 class Stream {
@@ -180,8 +213,8 @@ class Stream {
   }
 }
 
-/** Reports the worst state of the streams as the state of the connection. */
-function report() {
+/** Reports the worst state of streams and polls as the state of the connection. */
+export function report() {
   const streams = [...followed];
   const of = (state) => streams.find((stream) => stream.state === state);
   const worst = of("denied") ?? of("refused") ?? of("lost") ?? of("connecting") ?? of("live");

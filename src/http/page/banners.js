@@ -1,9 +1,11 @@
-// The state of the connection, and the warnings above every part: stale data, no address, a partition, file errors, another version.
+// The state of the connection, and the warnings above every part: stale data, no address, a partition, file errors, a store
+// without a leader or space, another version.
 
 import { retry, token, watchConnection } from "./api.js";
 import { el, message, show } from "./dom.js";
-import { count, mark, since } from "./format.js";
+import { count, mark, since, size } from "./format.js";
 import { onStatus } from "./status.js";
+import { onStore } from "./store_status.js";
 import { askForToken } from "./token.js";
 
 /** A tone and words for each state of the connection. */
@@ -20,12 +22,18 @@ let connection = { state: "connecting" };
 /** The agent's state, and its version when the page was loaded. */
 let agent = null;
 let loadedVersion = null;
+/** The state of the store; `null` if there is none. */
+let store = null;
 
 /** Shows the banners from now on. */
 export function showBanners() {
   onStatus((status) => {
     agent = status;
     loadedVersion ??= agent.Muster.Version;
+    draw();
+  });
+  onStore((state) => {
+    store = state;
     draw();
   });
   watchConnection((now) => {
@@ -44,7 +52,13 @@ function draw() {
     const { NodeName: name, Datacenter: site } = agent.Config;
     show(document.getElementById("agent-name"), el("b", {}, name), ` ${site}`);
   }
-  show(banners, stale(), agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Muster)]);
+  show(
+    banners,
+    stale(),
+    agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster)],
+    store && [noLeader(store), full(store)],
+    agent && otherVersion(agent.Muster),
+  );
 }
 
 function banner(tone, word, text, button) {
@@ -85,6 +99,16 @@ function fileErrors({ Files: folders }) {
   const number = (folders ?? []).reduce((sum, folder) => sum + errors(folder), 0);
   const text = `${count(number, "error")} in files of this node. The last valid version of each file stays in service. `;
   return number > 0 && banner("warning", "Files", [text, el("a", { href: "#/agent" }, "Show errors")]);
+}
+
+function noLeader({ Leader: leader }) {
+  const text = "The store has no leader: reads and writes of keys wait. DNS and discovery are not affected. ";
+  return leader === null && banner("critical", "No leader", [text, el("a", { href: "#/store" }, "Show the voters")]);
+}
+
+function full({ Octets: octets, MaxOctets: limit }) {
+  const text = `The store holds ${size(octets)} of ${size(limit)}: writes are refused until keys are deleted.`;
+  return limit > 0 && octets >= limit && banner("critical", "Store full", text);
 }
 
 function otherVersion({ Version: current }) {

@@ -72,6 +72,12 @@ export function show(parent, ...children) {
   morph(parent, fresh);
 }
 
+/** A section of names and values, `[name, value]` each; others are left out. */
+export function facts(title, pairs) {
+  const items = pairs.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
+  return el("section", {}, el("h2", {}, title), el("dl", {}, items));
+}
+
 /** A table with a name for screen readers. `columns` are texts, or `[text, class]`. */
 export function table(name, kind, columns) {
   const heads = columns.map((column) => [column].flat());

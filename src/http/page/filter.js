@@ -1,15 +1,16 @@
-// The filter above a list: words that must all occur in an item, and a switch between all items and those with problems.
+// The filter above a list: words that must all occur in an item, and a switch between all items and those with problems, in a
+// list that can have problems.
 
 import { el } from "./dom.js";
 import { count } from "./format.js";
 
 /**
- * Adds a search box and two buttons to the head of `main`, and hides the `rows` that do not match.
+ * Adds a search box, and two buttons if there is an `isProblem`, to the head of `main`, and hides the `rows` that do not match.
  *
  * `noun` names one item and `empty` is the text of an empty list. `text` returns what of an item is searched, `isProblem`
  * whether the item has a problem. `onFilter` receives the query that belongs in the address.
  */
-export function filterBar(main, query, { rows, noun, empty, isProblem, text, onFilter }) {
+export function filterBar(main, query, { rows, noun, empty, isProblem = null, text, onFilter }) {
   const box = el("input", {
     type: "search",
     id: "filter",
@@ -22,7 +23,7 @@ export function filterBar(main, query, { rows, noun, empty, isProblem, text, onF
   const all = el("button", { type: "button" }, "All");
   const problems = el("button", { type: "button" }, "Problems");
   const matches = el("p", { class: "matches", role: "status" });
-  let onlyProblems = query.get("show") === "problems";
+  let onlyProblems = isProblem !== null && query.get("show") === "problems";
   let items = null;
 
   function apply() {
@@ -34,7 +35,7 @@ export function filterBar(main, query, { rows, noun, empty, isProblem, text, onF
       (item) => (!onlyProblems || isProblem(item)) && (words.length === 0 || contains(item, words)),
     );
     all.textContent = `All ${items.length}`;
-    problems.textContent = `Problems ${items.filter(isProblem).length}`;
+    if (isProblem) problems.textContent = `Problems ${items.filter(isProblem).length}`;
     const message = describe(shown, words.length > 0);
     if (matches.textContent !== message) matches.textContent = message;
   }
@@ -81,8 +82,10 @@ export function filterBar(main, query, { rows, noun, empty, isProblem, text, onF
     { for: "filter", class: "visually-hidden" },
     `Filter: words that must all occur in the ${noun}`,
   );
-  const choice = el("div", { class: "choice", role: "group", "aria-label": `Which ${noun}s to show` }, all, problems);
-  main.querySelector(".head").append(el("div", { class: "filter" }, label, box, choice), matches);
+  const choice =
+    isProblem &&
+    el("div", { class: "choice", role: "group", "aria-label": `Which ${noun}s to show` }, all, problems);
+  main.querySelector(".head").append(el("div", { class: "filter" }, label, box, choice ?? ""), matches);
   apply();
   return {
     /** Applies the filter to the items that the list shows now. */

@@ -77,16 +77,21 @@ export function setClock(date) {
 
 /** The time passed since then, in the two largest units: `3m 12s`. */
 export function age(time) {
-  let left = Math.max(0, Math.floor((Date.now() + clockOffset - Date.parse(time)) / 1000));
+  return duration(Math.max(0, Math.floor((Date.now() + clockOffset - Date.parse(time)) / 1000)));
+}
+
+/** A number of seconds in the two largest units. */
+export function duration(seconds) {
+  let left = seconds;
   const parts = [];
-  for (const [unit, seconds] of [
+  for (const [unit, length] of [
     ["d", 86400],
     ["h", 3600],
     ["m", 60],
     ["s", 1],
   ]) {
-    const number = Math.floor(left / seconds);
-    left -= number * seconds;
+    const number = Math.floor(left / length);
+    left -= number * length;
     if (number > 0 || parts.length > 0 || unit === "s") parts.push(`${number}${unit}`);
   }
   return parts.slice(0, 2).join(" ");
@@ -122,6 +127,14 @@ export function tick() {
 /** `1 node`, `2 nodes`. */
 export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** A number of octets with a unit. */
+export function size(octets) {
+  const units = ["octets", "KiB", "MiB", "GiB"];
+  const power = Math.min(3, Math.floor(Math.log2(Math.max(1, octets)) / 10));
+  if (power === 0) return octets === 1 ? "1 octet" : `${octets} octets`;
+  return `${(octets / 1024 ** power).toFixed(1)} ${units[power]}`;
 }
 
 /** An address with its port. */

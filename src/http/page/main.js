@@ -1,7 +1,8 @@
 // The entry point: routes addresses to the parts of the page, and handles the keyboard.
 //
-// The address holds the whole state: `#/services`, `#/services/web`, `#/nodes`, `#/nodes/host-a`, `#/events`, `#/agent`, and
-// the filter of a list after a `?`. A part is a function that renders into `<main>` and returns a function that stops it.
+// The address holds the whole state: `#/services`, `#/services/web`, `#/nodes`, `#/nodes/host-a`, `#/store`, `#/store/keys/app/`,
+// `#/events`, `#/agent`, and the filter of a list after a `?`. A part is a function that renders into `<main>` and returns a
+// function that stops it.
 
 import { agent } from "./agent.js";
 import { showBanners } from "./banners.js";
@@ -11,11 +12,22 @@ import { explain } from "./explain.js";
 import { hrefOf, tick } from "./format.js";
 import { nodes } from "./nodes.js";
 import { services } from "./services.js";
+import { headingOf, store, upFrom } from "./store.js";
+import { storeHref } from "./store_names.js";
+import { onStore } from "./store_status.js";
 
 const main = document.getElementById("main");
 const PARTS = {
   services: { title: "Services", list: services, detail: explain },
   nodes: { title: "Nodes", list: nodes, detail: explain },
+  store: {
+    title: "Store",
+    list: (main, ...more) => store(main, "", ...more),
+    detail: (main, _, ...more) => store(main, ...more),
+    heading: headingOf,
+    up: upFrom,
+    href: (name) => storeHref(...name.split(/\/(.*)/s)),
+  },
   events: { title: "Events", list: events },
   agent: { title: "Agent", list: agent },
 };
@@ -46,15 +58,15 @@ function navigate() {
   const previous = route;
   route = parse(location.hash);
   const { part, name, query } = route;
-  const { title, list, detail } = PARTS[part];
+  const { title, list, detail, heading: headingOf, href = (name) => hrefOf(part, name) } = PARTS[part];
   if (previous && !previous.name) lastList[previous.part] = previous.hash;
   const isSamePart = previous?.part === part;
   cameFromList = isSamePart && !previous.name && name !== "";
   stop();
-  const heading = el("h1", { tabindex: "-1" }, name || title);
+  const heading = el("h1", { tabindex: "-1" }, headingOf?.(name) ?? (name || title));
   main.replaceChildren(el("div", { class: "head" }, heading, el("p", { class: "overview" })));
-  document.title = `${name || title} – muster`;
-  for (const link of document.querySelectorAll("nav a")) {
+  document.title = `${heading.textContent} – muster`;
+  for (const link of document.querySelectorAll("header nav a")) {
     if (link.dataset.part === part) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -64,23 +76,26 @@ function navigate() {
     scrollTo(0, 0);
   }
   const onReady = () => {
-    const opened = isSamePart && previous.name && hrefOf(part, previous.name);
+    const opened = isSamePart && previous.name && href(previous.name);
     if (opened && document.activeElement === heading) main.querySelector(`a[href="${CSS.escape(opened)}"]`)?.focus();
   };
-  stop = name ? detail(main, part, name) : list(main, query, onFilter, onReady);
+  stop = name ? detail(main, part, name, query, onFilter, onReady) : list(main, query, onFilter, onReady);
 }
 
 /** Keeps the filter in the address. */
 function onFilter(query) {
   const text = query.toString();
-  route.hash = `#/${route.part}${text ? `?${text}` : ""}`;
+  const [path] = route.hash.split("?");
+  route.hash = `${path || `#/${route.part}`}${text ? `?${text}` : ""}`;
   history.replaceState(null, "", route.hash);
 }
 
 /** Returns from an item to its list. */
 function back() {
   if (!route.name) return;
-  if (cameFromList) history.back();
+  const { up } = PARTS[route.part];
+  if (up) location.hash = up(route.name);
+  else if (cameFromList) history.back();
   else location.hash = lastList[route.part] ?? `#/${route.part}`;
 }
 
@@ -116,6 +131,7 @@ function move(event, box) {
   (links[to] ?? box)?.focus();
 }
 
+onStore((store) => (document.getElementById("store-link").hidden = store === null));
 navigate();
 showBanners();
 setInterval(tick, 1000);

@@ -17,8 +17,11 @@ export class Rows {
     this.#build = build;
   }
 
-  /** Shows these items in this order, and returns those that were present before and have changed. */
-  update(items) {
+  /**
+   * Shows these items in this order, and returns those that were present before and have changed. Their rows are highlighted
+   * unless the update `isQuiet`.
+   */
+  update(items, isQuiet = false) {
     const isFirst = this.#kept.size === 0;
     const changed = [];
     const kept = new Map();
@@ -31,10 +34,10 @@ export class Rows {
       let row = previous?.row;
       if (!previous) {
         row = this.#build(item);
-        if (!isFirst) flash(row);
+        if (!isFirst && !isQuiet) flash(row);
       } else if (previous.text !== text) {
         row = morph(row, this.#build(item));
-        flash(row);
+        if (!isQuiet) flash(row);
         changed.push({ item, before: previous.item });
       }
       kept.set(key, { row, text, item });
