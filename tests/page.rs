@@ -27,3 +27,5 @@ mod pictures;
 mod scene;
 #[path = "page/security.rs"]
 mod security;
+#[path = "page/store.rs"]
+mod store;

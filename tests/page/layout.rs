@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     scene::{agent, assert_clean, row_has, url},
-    support::browser::Browser,
+    support::{agent::Agent, browser::Browser},
 };
 
 #[test]
@@ -21,11 +21,19 @@ fn every_part_fits_its_screen_with_enough_contrast() {
         ("#/events", "document.querySelector('h1').innerText === 'Events'"),
         ("#/agent", "document.querySelector('dl')"),
     ];
+    assert_fits(&browser, &agent, &parts);
+    assert_clean(&browser, &agent);
+}
+
+/// Parts of the page, each with an expression that is true when it is complete, fit narrow and wide screens, and their texts have
+/// contrast.
+#[track_caller]
+pub(crate) fn assert_fits(browser: &Browser, agent: &Agent, parts: &[(&str, &str)]) {
     for (width, height) in [(360, 740), (1000, 700), (1600, 900)] {
         for scheme in ["light", "dark"] {
             browser.screen(width, height, scheme);
-            for (hash, ready) in &parts {
-                browser.open(&url(&agent, hash));
+            for (hash, ready) in parts {
+                browser.open(&url(agent, hash));
                 browser.wait(ready);
                 let case = format!("{hash} at {width} in {scheme}");
                 let fits = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
@@ -35,5 +43,4 @@ fn every_part_fits_its_screen_with_enough_contrast() {
             }
         }
     }
-    assert_clean(&browser, &agent);
 }

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod blocking;
+mod entries;
 mod keys;
 mod sessions;
 mod tokens;
@@ -214,6 +215,9 @@ async fn cluster_without_store_refuses_with_a_reason() {
         ("PUT /v1/txn", "[]"),
         ("GET /v1/muster/store", ""),
         ("GET /v1/muster/store/export/", ""),
+        ("GET /v1/muster/store/key/a", ""),
+        ("GET /v1/muster/store/leases", ""),
+        ("GET /v1/muster/store/sessions", ""),
         ("PUT /v1/muster/store/voters/host-b", ""),
         ("DELETE /v1/muster/store/voters/host-b", ""),
     ];
