@@ -77,7 +77,7 @@ function navigate() {
   }
   const onReady = () => {
     const opened = isSamePart && previous.name && href(previous.name);
-    if (opened && document.activeElement === heading) main.querySelector(`a[href="${CSS.escape(opened)}"]`)?.focus();
+    if (opened && document.activeElement === heading) main.querySelector(`a.row[href="${CSS.escape(opened)}"]`)?.focus();
   };
   stop = name ? detail(main, part, name, query, onFilter, onReady) : list(main, query, onFilter, onReady);
 }

@@ -119,7 +119,7 @@ function stateOf(state) {
     ["Flags", String(flags)],
     ["Created at index", String(state.CreateIndex)],
     ["Changed at index", String(state.ModifyIndex)],
-    ["Changes since its creation", String(version)],
+    ["Version", String(version)],
     [
       "Lock",
       session

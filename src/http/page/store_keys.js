@@ -81,7 +81,7 @@ function row(name, prefix) {
     "tr",
     { role: "row" },
     rowHead(literal(name.slice(above.length)), storeHref(isFolder ? "keys" : "key", name)),
-    cell("kind", "Kind", isFolder ? "folder" : isOwn ? "key with the name of the folder" : "key"),
+    cell("state kind", "Kind", isFolder ? "folder" : isOwn ? "key with the name of the folder" : "key"),
   );
 }
 

@@ -5,7 +5,7 @@ import { cell, el, facts, rowHead, show, table } from "./dom.js";
 import { count, duration, hrefOf, mark, severity, size } from "./format.js";
 import { describeMember, onStore } from "./store_status.js";
 
-const COLUMNS = ["State", "Node", "Role", ["Lag", "number"], "Last contact", "ID"];
+const COLUMNS = ["State", "Node", "Role", ["Lag", "number"], "ID"];
 /** Parts of the limit from which the size of the store is a warning. */
 const NEARLY_FULL = 0.8;
 
@@ -36,15 +36,14 @@ export function voters(main) {
 
 function row({ member, role, tone, word }) {
   const { ID: id, Node: node, Lag: lag, UnreachedMilliseconds: unreached } = member;
-  const contact = role === "leader" ? "" : unreached === null ? "" : `${duration(Math.floor(unreached / 1000))} ago`;
+  const contact = word === "unreachable" && `for ${duration(Math.floor(unreached / 1000))}`;
   return el(
     "tr",
     { role: "row" },
-    cell("state", "State", mark(tone, word)),
+    cell("state", "State", mark(tone, word), " ", contact && el("span", { class: "detail" }, contact)),
     rowHead(node, hrefOf("nodes", node)),
     cell("role", "Role", role),
     cell("number", "Lag", lag === null ? "" : lag === 1 ? "1 entry" : `${lag} entries`),
-    cell("contact", "Last contact", contact),
     cell("id", "ID", el("code", {}, id)),
   );
 }
