@@ -6,7 +6,7 @@
 import { el } from "./dom.js";
 import { key } from "./store_key.js";
 import { keys } from "./store_keys.js";
-import { folderOf, storeHref } from "./store_names.js";
+import { folderOf, literal, storeHref } from "./store_names.js";
 import { leases, sessions } from "./store_sessions.js";
 import { onStore } from "./store_status.js";
 import { voters } from "./store_voters.js";
@@ -28,7 +28,7 @@ function parse(name) {
 /** The heading of a view. */
 export function headingOf(name) {
   const { view, rest } = parse(name);
-  return view === "key" && rest ? rest : VIEWS[view].title;
+  return view === "key" && rest ? literal(rest) : VIEWS[view].title;
 }
 
 /** The address that a view was opened from. */

@@ -49,8 +49,9 @@ export function key(main, name) {
     const label = hasChanged && state ? "Show the new value" : "Show value";
     show(
       control,
-      state && (!isShown || hasChanged) && el("button", { type: "button", "data-action": "show" }, label),
+      // First, so that the button below the pointer stays the same.
       isShown && el("button", { type: "button", "data-action": "hide" }, "Hide value"),
+      state && (!isShown || hasChanged) && el("button", { type: "button", "data-action": "show" }, label),
     );
     const text = state
       ? `The key has changed since. This is the value of index ${shown}.`

@@ -5,11 +5,6 @@ import { onStatus } from "./status.js";
 
 /** Milliseconds between two requests: the lag of voters changes with each write. */
 const INTERVAL = 3000;
-/** Milliseconds without contact after which the leader is taken to have lost a member. */
-const UNREACHED = 5000;
-/** Entries that a member may lack without being reported: some seconds of writes. */
-const MAX_LAG = 5000;
-
 const listeners = new Set();
 /** The store; `null`: the cluster has none; `undefined`: not known yet. */
 let latest;
@@ -41,13 +36,4 @@ export function onStore(listener) {
 function tell(store) {
   latest = store;
   for (const each of listeners) each(store);
-}
-
-/** The role of a member, and its state with a tone. */
-export function describeMember(member, leader) {
-  const { Node: node, Voter: isVoter, Lag: lag, UnreachedMilliseconds: unreached } = member;
-  const role = node === leader ? "leader" : isVoter ? "voter" : "learner";
-  if (unreached !== null && unreached > UNREACHED) return { role, tone: "critical", word: "unreachable" };
-  if (lag === null) return { role, tone: "neutral", word: "unknown" };
-  return lag > MAX_LAG ? { role, tone: "warning", word: "behind" } : { role, tone: "ok", word: "up to date" };
 }
