@@ -8,7 +8,7 @@ import { Rows } from "./rows.js";
 const STEP = 200;
 
 export class Pages {
-  /** What comes below the list: the number of rows that are not shown, and the button. */
+  /** Number of the rows that are not shown, and the button: to be placed below the list. */
   below = el("div", { class: "below", role: "status" });
   #rows;
   #noun;

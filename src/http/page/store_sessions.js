@@ -25,7 +25,7 @@ function listOf(main, query, onFilter, { name, kind, columns, noun, empty, keyOf
   handleRefusals(notice);
   return {
     notice,
-    /** Shows these items; `answer` tells whether they are current. */
+    /** Shows these items, and the refusal if `answer` is one. */
     update(items, answer, isQuiet) {
       const refused = refusal(answer);
       show(notice, refused);

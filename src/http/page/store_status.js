@@ -24,16 +24,16 @@ export function onStore(listener) {
       if (!hasStore) {
         stop?.();
         stop = null;
-        tell(null);
+        publish(null);
       } else {
-        stop ??= poll("muster/store", ({ data }) => data && tell(data), INTERVAL);
+        stop ??= poll("muster/store", ({ data }) => data && publish(data), INTERVAL);
       }
     });
   }
   return () => listeners.delete(listener);
 }
 
-function tell(store) {
+function publish(store) {
   latest = store;
   for (const each of listeners) each(store);
 }
