@@ -6,7 +6,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{Method, StatusCode},
+    http::Method,
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use tracing::debug;
 use super::{
     discard,
     endpoints::required,
-    granted::Granted,
+    granted::{Granted, denied},
     parking::{Access, Parkable},
     response::ApiError,
     server::credentials::{Credentials, Guard, OverUnixSocket, presented},
@@ -54,7 +54,7 @@ fn is_guarded_read(guard: &Guard, request: &Request) -> bool {
 }
 
 fn revoked() -> ApiError {
-    ApiError(StatusCode::FORBIDDEN, "Permission denied: the token was revoked.".to_owned())
+    denied("the token was revoked.")
 }
 
 /// Returns the permissions of the request.
@@ -64,16 +64,15 @@ fn granted(guard: &Guard, request: &Request) -> Result<Granted, ApiError> {
     let Some((tokens, required)) = tokens.zip(required(request.method().as_str(), path)) else {
         return Ok(Granted::EVERYTHING);
     };
-    let denied = |text: String| Err(ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}")));
     let Some(presented) = presented(request.headers(), request.uri()) else {
-        return denied("send a token as X-Consul-Token, Authorization: Bearer or ?token=.".to_owned());
+        return Err(denied("send a token as X-Consul-Token, Authorization: Bearer or ?token=."));
     };
     let tokens = tokens.borrow();
     match tokens.find(presented.as_bytes()) {
-        None => denied("unknown token.".to_owned()),
+        None => Err(denied("unknown token.")),
         Some(token) if !token.permissions.meet(required) => {
             let has = token.permissions.scope.map_or("no scope".to_owned(), |has| format!("scope {}", has.as_str()));
-            denied(format!("{required} is required; token {} has {has}.", token.name))
+            Err(denied(&format!("{required} is required; token {} has {has}.", token.name)))
         }
         Some(token) => {
             debug!(token = %token.name, "HTTP request authorized");

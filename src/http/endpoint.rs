@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::{
     handler::Handler,
+    http::StatusCode,
     routing::{MethodRouter, delete, get, post, put},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -34,6 +35,8 @@ pub(super) struct Endpoint {
     pub(super) time_limit: Duration,
     /// Response body of a 200.
     pub(super) answer: Answer,
+    /// Statuses from 500 on that are not faults of the agent.
+    pub(super) errors: &'static [StatusCode],
     route: MethodRouter<Api>,
 }
 
@@ -53,6 +56,10 @@ pub(super) enum Answer {
     Empty,
     /// JSON with this schema.
     Json(SchemaFn),
+    /// JSON with this schema, or text, as a parameter asks for.
+    JsonOrText(SchemaFn),
+    /// JSON with this schema, also with 409.
+    JsonOrConflict(SchemaFn),
     /// JSON with this schema; the status code is the health.
     Health(SchemaFn),
     /// Text of this media type.
@@ -134,6 +141,7 @@ impl Endpoint {
             max_body: MAX_BODY_LEN,
             time_limit: REQUEST_TIMEOUT,
             answer: Answer::Empty,
+            errors: &[],
             route,
         }
     }
@@ -154,6 +162,11 @@ impl Endpoint {
     /// Sets the time limit of a mutation that takes longer than others.
     pub(super) fn time_limit(self, time_limit: Duration) -> Self {
         Self { time_limit, ..self }
+    }
+
+    /// Sets the statuses from 500 on that are not faults of the agent.
+    pub(super) fn errors(self, errors: &'static [StatusCode]) -> Self {
+        Self { errors, ..self }
     }
 
     pub(super) fn json<T: JsonSchema>(self) -> Self {

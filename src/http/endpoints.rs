@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use axum::{
     Router,
     body::Bytes,
-    http::header,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -39,7 +39,7 @@ use crate::{
             Summary,
         },
         explain::Explained,
-        kv::{Exported, KeyValue, MAX_VALUE, NewSession, SessionCreated, TxnAnswer, TxnOperation},
+        kv::{Exported, MAX_VALUE, NewSession, SessionCreated, TxnAnswer, TxnOperation},
     },
     model::token::{
         Requirement::{self, Keys, Sessions, Token},
@@ -49,6 +49,11 @@ use crate::{
 
 /// Time limit of a change of the store's voters: longer than the store's own, since a new voter receives the whole store first.
 const CHANGE_OF_VOTERS: Duration = Duration::from_secs(330);
+
+/// Statuses of reads of the store that has no leader.
+const READS_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR];
+/// Statuses of writes to the store that has no leader or no space.
+const WRITES_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INSUFFICIENT_STORAGE];
 
 /// All endpoints, in the order of the documentation.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
@@ -275,46 +280,58 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .json::<Vec<String>>(),
         // Keys, sessions and transactions of the store.
         Endpoint::get("/v1/kv/{key}", Some(Keys), kv::get, "Get a key, or the keys that begin with a prefix")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, KEYS, JSON])
-            .json::<Vec<KeyValue>>(),
+            .answer(Answer::JsonOrText(openapi::keys)),
         Endpoint::put("/v1/kv/{key}", Some(Keys), kv::put, "Set or lock a key")
+            .errors(WRITES_STORE)
             .query(&[PUT_KEY, JSON])
             .body(Body::Octets)
             .max_body(MAX_VALUE)
             .json::<bool>(),
         Endpoint::delete("/v1/kv/{key}", Some(Keys), kv::delete, "Delete a key, or the keys that begin with a prefix")
+            .errors(READS_STORE)
             .query(&[DELETE_KEY, JSON])
             .json::<bool>(),
         Endpoint::get("/v1/kv/", Some(Keys), kv::get, "Get all keys, with recurse or keys")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, KEYS, JSON])
-            .json::<Vec<KeyValue>>(),
+            .answer(Answer::JsonOrText(openapi::keys)),
         Endpoint::delete("/v1/kv/", Some(Keys), kv::delete, "Delete all keys, with recurse")
+            .errors(READS_STORE)
             .query(&[DELETE_KEY, JSON])
             .json::<bool>(),
         Endpoint::put("/v1/session/create", Some(Sessions), session::create, "Create a session")
+            .errors(WRITES_STORE)
             .query(&[JSON])
             .body(Body::Json(SchemaGenerator::subschema_for::<NewSession>))
             .json::<SessionCreated>(),
         Endpoint::put("/v1/session/renew/{session}", Some(Sessions), session::renew, "Renew a session")
+            .errors(READS_STORE)
             .query(&[JSON])
             .json::<Vec<api::kv::Session>>(),
         Endpoint::put("/v1/session/destroy/{session}", Some(Sessions), session::destroy, "End a session")
+            .errors(READS_STORE)
             .query(&[JSON])
             .json::<bool>(),
         Endpoint::get("/v1/session/info/{session}", Some(Token), session::info, "Get a session")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, JSON])
             .json::<Vec<api::kv::Session>>(),
         Endpoint::get("/v1/session/node/{node}", Read, session::node, "List the sessions of a node")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, JSON])
             .json::<Vec<api::kv::Session>>(),
         Endpoint::get("/v1/session/list", Read, session::list, "List sessions")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, JSON])
             .json::<Vec<api::kv::Session>>(),
         Endpoint::put("/v1/txn", Some(Keys), txn::apply, "Apply several operations, all of them or none")
+            .errors(WRITES_STORE)
             .query(&[JSON])
             .body(Body::Json(SchemaGenerator::subschema_for::<Vec<TxnOperation>>))
             .max_body(txn::MAX_BODY)
-            .json::<TxnAnswer>(),
+            .answer(Answer::JsonOrConflict(SchemaGenerator::subschema_for::<TxnAnswer>)),
         // User events.
         Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Fire a user event")
             .query(&[EVENT, JSON])
@@ -353,11 +370,14 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         .query(&[JSON])
         .json::<api::Drained>(),
         Endpoint::get("/v1/muster/store", Read, store::status, "Show the voters of the store and their state")
+            .errors(READS_STORE)
             .query(&[JSON])
             .json::<api::store::Status>(),
         Endpoint::put("/v1/muster/store/voters/{node}", Operate, store::add, "Add a voter to the store")
+            .errors(READS_STORE)
             .time_limit(CHANGE_OF_VOTERS),
         Endpoint::delete("/v1/muster/store/voters/{node}", Operate, store::remove, "Remove a voter from the store")
+            .errors(READS_STORE)
             .time_limit(CHANGE_OF_VOTERS),
         Endpoint::get(
             "/v1/muster/store/export/{prefix}",
@@ -365,8 +385,10 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             store_export::export,
             "Export the keys that begin with a prefix",
         )
+        .errors(READS_STORE)
         .json::<Vec<Exported>>(),
         Endpoint::get("/v1/muster/store/export/", Some(Keys), store_export::export, "Export all keys")
+            .errors(READS_STORE)
             .json::<Vec<Exported>>(),
         Endpoint::get("/v1/muster/store/key/{key}", Some(Keys), store_entries::key, "Show a key without its value")
             .query(&[WAIT, STORE, JSON])

@@ -70,7 +70,8 @@ impl Granted {
     }
 }
 
-fn denied(text: &str) -> ApiError {
+/// Returns a 403 with this text.
+pub(super) fn denied(text: &str) -> ApiError {
     ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}"))
 }
 

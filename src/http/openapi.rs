@@ -1,5 +1,6 @@
 //! OpenAPI 3.1 description of the API, generated from the endpoint table, and the schemas of request bodies.
 
+use axum::http::StatusCode;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
@@ -7,6 +8,7 @@ use super::{
     endpoint::{Answer, Body, Endpoint, rest},
     openapi_parameters,
 };
+use crate::api::kv::KeyValue;
 
 /// Returns the description of these endpoints.
 pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
@@ -87,9 +89,25 @@ fn responses(endpoint: &Endpoint, answer: &Answer, schemas: &mut SchemaGenerator
     let text = json!({"text/plain": {"schema": {"type": "string"}}});
     let mut done = json!({"description": "Success."});
     let mut responses = json!({"4XX": {"description": "Refused, with the reason as text.", "content": text}});
+    for status in endpoint.errors {
+        let about = match *status {
+            StatusCode::INSUFFICIENT_STORAGE => "The store is full.",
+            _ => "The store has no leader, or there is no such session.",
+        };
+        responses[status.as_str()] = json!({"description": about, "content": text});
+    }
     match answer {
         Answer::Empty => {}
         Answer::Json(schema) => done["content"] = json!({"application/json": {"schema": schema(schemas)}}),
+        Answer::JsonOrText(schema) => {
+            done["content"] =
+                json!({"application/json": {"schema": schema(schemas)}, "text/plain": text["text/plain"]});
+            responses["404"] = json!({"description": "There is no such key."});
+        }
+        Answer::JsonOrConflict(schema) => {
+            done["content"] = json!({"application/json": {"schema": schema(schemas)}});
+            responses["409"] = json!({"description": "Nothing was applied.", "content": done["content"]});
+        }
         Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
         Answer::Redirect(status) => {
             let place = json!({"schema": {"type": "string"}, "required": true});
@@ -115,6 +133,12 @@ fn responses(endpoint: &Endpoint, answer: &Answer, schemas: &mut SchemaGenerator
     }
     responses["200"] = done;
     responses
+}
+
+/// Schema of the answers of `GET /v1/kv/{key}`: entries, or with `keys` names.
+pub(super) fn keys(schemas: &mut SchemaGenerator) -> Schema {
+    let (entries, names) = (schemas.subschema_for::<Vec<KeyValue>>(), schemas.subschema_for::<Vec<String>>());
+    json_schema!({"anyOf": [entries, names]})
 }
 
 /// Schema of `PUT /v1/agent/service/register`, with the preferred spelling. Other fields of Consul are read, ignored,

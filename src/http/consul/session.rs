@@ -162,7 +162,7 @@ fn new_session(api: &Api, body: &Value) -> Result<Session, ApiError> {
     // The catalog of an agent that starts does not have the node yet.
     let is_starting = node.is_none() && name == own;
     if node.is_none() && !is_starting {
-        return Err(failed(format!("Missing node registration: no node {name} is in the catalog")));
+        return Err(bad(&format!("Missing node registration: no node {name} is in the catalog")));
     }
     let existing = node.map_or_else(Vec::new, |node| checks_on(&known.catalog, node));
     let mut session = Session {
@@ -195,9 +195,9 @@ fn new_session(api: &Api, body: &Value) -> Result<Session, ApiError> {
 /// Returns a check of the node that is not critical: a session ends when one of its checks is.
 fn healthy<'a>(existing: &'a [Check], id: &str) -> Result<&'a Check, ApiError> {
     let check = existing.iter().find(|check| check.check_id == id);
-    let check = check.ok_or_else(|| failed(format!("Missing check '{}' registration", id.escape_debug())))?;
+    let check = check.ok_or_else(|| bad(&format!("Missing check '{}' registration", id.escape_debug())))?;
     if check.status == Status::Critical.as_str() {
-        return Err(failed(format!("Check '{id}' is in critical state")));
+        return Err(bad(&format!("Check '{id}' is in critical state")));
     }
     Ok(check)
 }
@@ -241,20 +241,20 @@ fn behavior(body: &Value) -> Result<Behavior, ApiError> {
     match text(body, "Behavior")? {
         None | Some(RELEASE) => Ok(Behavior::Release),
         Some(DELETE) => Ok(Behavior::Delete),
-        Some(other) => Err(failed(format!("Invalid Behavior setting '{}'", other.escape_debug()))),
+        Some(other) => Err(bad(&format!("Invalid Behavior setting '{}'", other.escape_debug()))),
     }
 }
 
 fn ttl(body: &Value) -> Result<Option<Duration>, ApiError> {
     let Some(text) = text(body, "TTL")? else { return Ok(None) };
-    let invalid = || failed(format!("Session TTL '{}' invalid: expected a duration such as 30s", text.escape_debug()));
+    let invalid = || bad(&format!("Session TTL '{}' invalid: expected a duration such as 30s", text.escape_debug()));
     let ttl = go_duration(text).ok_or_else(invalid)?;
     if ttl.is_zero() {
         return Ok(None);
     }
     if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
         let (min, max) = (MIN_TTL.as_secs(), MAX_TTL.as_secs() / 3600);
-        // Clients recognize the text.
+        // Clients recognize the status and the text.
         return Err(failed(format!("Invalid Session TTL '{text}', must be between [{min}s={max}h0m0s]")));
     }
     Ok(Some(ttl))
@@ -311,15 +311,15 @@ mod tests {
             (json!({"ttl": "0s"}), Ok(None)),
             (json!({"TTL": "10s"}), Ok(Some(10))),
             (json!({"TTL": "24h"}), Ok(Some(86_400))),
-            (json!({"TTL": "9s"}), Err("Invalid Session TTL '9s'")),
-            (json!({"TTL": "25h"}), Err("Invalid Session TTL '25h'")),
-            (json!({"TTL": "soon"}), Err("Session TTL 'soon' invalid")),
+            (json!({"TTL": "9s"}), Err((500, "Invalid Session TTL '9s'"))),
+            (json!({"TTL": "25h"}), Err((500, "Invalid Session TTL '25h'"))),
+            (json!({"TTL": "soon"}), Err((400, "Session TTL 'soon' invalid"))),
         ];
         for (body, expected) in cases {
             match (ttl(&body), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found.map(|ttl| ttl.as_secs()), expected, "{body}"),
-                (Err(found), Err(expected)) => {
-                    assert!(found.0 == 500 && found.1.starts_with(expected), "{body}: {found:?}");
+                (Err(found), Err((status, expected))) => {
+                    assert!(found.0 == status && found.1.starts_with(expected), "{body}: {found:?}");
                 }
                 (found, _) => panic!("{body}: {found:?}"),
             }

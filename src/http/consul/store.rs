@@ -112,7 +112,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         // Clients recognize the first words.
         StoreError::NoLeader | StoreError::Unreachable => failed(format!("No cluster leader: {error}.")),
         StoreError::Stopping => ApiError(StatusCode::SERVICE_UNAVAILABLE, "The agent is shutting down.".to_owned()),
-        StoreError::Membership(reason) => failed(reason.clone()),
+        StoreError::Membership(reason) => ApiError(StatusCode::CONFLICT, reason.clone()),
         StoreError::Refused(refusal) => failed(refusal.to_string()),
     }
 }
@@ -127,6 +127,7 @@ mod tests {
             (StoreError::NotConfigured, 400, "this cluster has no store: set store.voters"),
             (StoreError::NoLeader, 500, "No cluster leader"),
             (StoreError::Unreachable, 500, "No cluster leader"),
+            (StoreError::Membership("host-b is no member".to_owned()), 409, "host-b is no member"),
             (StoreError::Stopping, 503, "The agent is shutting down"),
         ];
         for (error, status, text) in cases {

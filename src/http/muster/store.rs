@@ -11,10 +11,9 @@ use crate::{
     http::{
         Api,
         consul::store::{store, store_error},
-        query::{Query, bad},
+        query::{Query, label},
         response::{ApiError, json},
     },
-    model::name::Label,
     store::request::{self, MembershipChange},
 };
 
@@ -43,7 +42,7 @@ async fn change(
 ) -> Result<(), ApiError> {
     query.check()?;
     let store = store(api)?;
-    let node = Label::parse(node).map_err(|error| bad(&format!("Invalid node {node:?}: {error}.")))?;
+    let node = label(node)?;
     store.change_membership(change(node.to_string())).await.map_err(|error| store_error(&error))
 }
 

@@ -37,7 +37,7 @@ use crate::{
 const PATH: &str = "/v1/muster/store/export/";
 /// Entries in a page of values of any size: both nodes hold a whole page in memory.
 const SMALL_PAGE: u64 = 5;
-/// Largest number of entries in a page.
+/// Largest number of entries in a page. A smaller one takes more reads, each of which counts the entries of the range.
 const LARGE_PAGE: u64 = 1024;
 /// Octets of a page below which the next page has twice as many entries.
 const PAGE_OCTETS: usize = 256 << 10;
@@ -48,8 +48,8 @@ struct Export {
     prefix: KeyRange,
     /// First key of the next page; `None`: the last page was read.
     next: Option<Bytes>,
-    /// Revision of all pages.
-    revision: Revision,
+    /// Revision of all pages, that of the first one; `None` before it.
+    revision: Option<Revision>,
     /// Entries of the next page.
     limit: u64,
     /// Text before the next page.
@@ -68,10 +68,8 @@ pub(crate) async fn export(
     let range = KeyRange::prefix(prefix.as_bytes().to_vec());
     granted.require_keys(KeyAccess::Read, &range)?;
     let store = store(&api)?.clone();
-    let now = store.read(query::Query::Totals, Consistency::Linearizable, None).await;
-    let revision = now.map_err(|error| store_error(&error))?.revision;
     let next = Some(prefix.as_bytes().to_vec().into());
-    let mut export = Export { store, prefix: range, next, revision, limit: SMALL_PAGE, before: "[" };
+    let mut export = Export { store, prefix: range, next, revision: None, limit: SMALL_PAGE, before: "[" };
     // Errors of the first page have a status.
     let first = export.page().await.map_err(|error| store_error(&error))?.ok_or_else(unexpected)?;
     let rest = stream::try_unfold(export, |mut export| async move {
@@ -87,15 +85,7 @@ impl Export {
     /// Returns the next part of the response; `None` at the end.
     async fn page(&mut self) -> Result<Option<Bytes>, StoreError> {
         let Some(start) = self.next.clone() else { return Ok(None) };
-        let read = match self.read(start.clone(), self.limit).await {
-            // Large values may have followed small ones.
-            Err(StoreError::Unreachable | StoreError::NoLeader) if self.limit > SMALL_PAGE => {
-                self.limit = SMALL_PAGE;
-                self.read(start, SMALL_PAGE).await
-            }
-            read => read,
-        };
-        let (entries, more) = read?;
+        let (entries, more) = self.read(start).await?;
         let octets: usize = entries.iter().map(|entry| entry.key.octets().len() + entry.entry.value.len()).sum();
         self.limit = match octets {
             ..PAGE_OCTETS => (self.limit * 2).min(LARGE_PAGE),
@@ -114,11 +104,13 @@ impl Export {
         Ok(Some(text.into()))
     }
 
-    async fn read(&self, start: Bytes, limit: u64) -> Result<(Vec<KeyEntry>, bool), StoreError> {
+    /// Reads the entries from a key on. Returns whether others follow.
+    async fn read(&mut self, start: Bytes) -> Result<(Vec<KeyEntry>, bool), StoreError> {
         let KeyRange::Span { end, .. } = &self.prefix else { return Ok((Vec::new(), false)) };
         let range = KeyRange::Span { start, end: end.clone() };
-        let page = Range { revision: Some(self.revision), limit, ..Range::all(range) };
+        let page = Range { revision: self.revision, limit: self.limit, ..Range::all(range) };
         let answer = self.store.read(query::Query::Range(page), Consistency::Linearizable, None).await?;
+        self.revision.get_or_insert(answer.revision);
         match answer.content {
             Content::Range(page) => Ok((page.entries, page.more)),
             _ => Err(StoreError::Unreachable),
