@@ -6,19 +6,22 @@ mod support;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     process::{Child, Command, Stdio},
 };
 
+use data_encoding::BASE64;
 use nix::sys::signal::{Signal, kill};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{
     agent::Agent,
+    http::ask,
     process::{self, Finish, Owned},
     run,
-    wait::until,
+    wait::{poll, until},
 };
 
-const STORE: &str = "store: {voters: [host-a]}\n";
+const STORE: &str = "store: {voters: [host-a], etcd: {listen: [127.0.0.1:0]}}\n";
 
 /// An agent with a store that has a leader.
 fn agent() -> Agent {
@@ -69,8 +72,20 @@ fn holder(agent: &Agent, name: &str) -> Option<String> {
 /// Waits until a session holds a lock.
 #[track_caller]
 fn wait_for_holder(agent: &Agent, name: &str) -> String {
-    until("the lock is held", || holder(agent, name).is_some());
-    holder(agent, name).unwrap()
+    poll(|| holder(agent, name).ok_or("no session holds the lock"))
+}
+
+/// Ends a session, as an operator does.
+#[track_caller]
+fn destroy(agent: &Agent, session: &str) {
+    let answer = ask(agent.http(), "PUT", &format!("/v1/session/destroy/{session}"), "");
+    assert_eq!((answer.status, answer.body.trim()), (200, "true"));
+}
+
+/// Reports whether a process runs. A process that ended and was not waited for does not.
+fn is_running(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
 }
 
 fn code(child: &mut Child) -> Option<i32> {
@@ -198,6 +213,47 @@ fn export_import_snapshot_and_restore_move_keys() {
 }
 
 #[test]
+fn snapshot_replaces_its_file_at_once_and_holds_any_value() {
+    let agent = agent();
+    let folder = run::temp_dir();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    done(&agent, &["kv", "put", "key", "kept"], "");
+    // A file of an earlier version, a link to a file of another owner, and a former backup that every user may read.
+    fs::write(path("backup.json.new"), "").unwrap();
+    fs::write(path("other"), "of another").unwrap();
+    symlink(path("other"), path("link")).unwrap();
+    fs::write(path("backup.json"), "former").unwrap();
+    fs::set_permissions(path("backup.json"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(done(&agent, &["store", "snapshot", &text("backup.json")], ""), "1 key saved\n");
+    assert_eq!(fs::metadata(path("backup.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_to_string(path("other")).unwrap(), "of another");
+    for file in [text("link"), text(""), "/dev/stdout".to_owned(), text("none/backup.json")] {
+        let (code, output, errors) = muster(&agent, &["store", "snapshot", &file], "");
+        assert!(code == 2 && output.is_empty() && errors.contains("cannot write"), "{file}: {errors}");
+    }
+    // The names of files are not those of `consul kv import`.
+    let mut snapshot = command(&agent, &["store", "snapshot", "@backup.json"]);
+    assert!(snapshot.current_dir(folder.path()).finish().status.success());
+    let mut restore = command(&agent, &["store", "restore", "@backup.json"]);
+    assert!(restore.current_dir(folder.path()).finish().status.success());
+
+    // Only etcd's API writes such a value.
+    let put = json!({"key": BASE64.encode(b"large"), "value": BASE64.encode(&vec![b'x'; 600 << 10])});
+    assert_eq!(ask(agent.listening("etcd"), "POST", "/v3/kv/put", &put.to_string()).status, 200);
+    let (code, output, errors) = muster(&agent, &["store", "snapshot", &text("backup.json")], "");
+    assert_eq!((code, &*output), (0, "2 keys saved\n"), "{errors}");
+    assert_eq!(
+        errors,
+        "muster: warning: 1 key has a value above 524288 octets, such as large: `restore` refuses this backup\n"
+    );
+    let (code, _, errors) = muster(&agent, &["store", "restore", &text("backup.json")], "");
+    assert!(code == 2 && errors.contains("key \"large\" has a value of 614400 octets"), "{errors}");
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 5, "{left:?}");
+}
+
+#[test]
 fn watch_prints_each_change() {
     let agent = agent();
     done(&agent, &["kv", "put", "app/a", "1"], "");
@@ -215,20 +271,92 @@ fn watch_prints_each_change() {
 }
 
 #[test]
-fn lock_excludes_others_and_keeps_the_exit_code() {
+fn exit_status_of_lock_tells_its_failures_from_the_command() {
     let agent = agent();
-    let (code_of_command, output, _) = muster(&agent, &["lock", "job", "--", "sh", "-c", "echo ran; exit 7"], "");
-    assert_eq!((code_of_command, &*output), (7, "ran\n"));
+    let folder = run::temp_dir();
+    let text = folder.path().join("text");
+    fs::write(&text, "").unwrap();
+    let text = text.display().to_string();
+    let _holder = spawn(&agent, &["lock", "held", "--", "sleep", "600"]);
+    wait_for_holder(&agent, "held");
+    // Arguments, exit code, output, part of the errors. `lost_lock_ends_all_processes_of_the_command` has the lost lock.
+    let cases: &[(&[&str], i32, &str, &str)] = &[
+        (&["job", "--", "sh", "-c", "echo ran; exit 7"], 7, "ran\n", ""),
+        (&["job", "--", "true"], 0, "", ""),
+        (&["job", "--", "sh", "-c", "kill -KILL $$"], 128 + 9, "", ""),
+        (&["job", "--", "/nowhere"], 127, "", "muster: cannot start /nowhere: No such file"),
+        (&["job", "--", &text], 126, "", "muster: cannot start "),
+        (&["held", "--wait", "1s", "--", "true"], 124, "", "lock held was not acquired within 1s"),
+        (&["job", "--ttl", "1s", "--", "true"], 2, "", "expected 10s to 24h"),
+        (&["job", "--http-addr", "127.0.0.1:1", "--", "true"], 2, "", "cannot query the agent"),
+    ];
+    for (arguments, code, output, errors) in cases {
+        let (found, printed, complaint) = muster(&agent, &[&["lock"], *arguments].concat(), "");
+        assert_eq!((found, &*printed), (*code, *output), "{arguments:?}: {complaint}");
+        assert!(complaint.contains(errors), "{arguments:?}: {complaint}");
+    }
     // The key is removed with the lock.
     assert_eq!(muster(&agent, &["kv", "get", "job/.lock"], "").0, 1);
-    assert_eq!(muster(&agent, &["lock", "job", "--", "/nowhere"], "").0, 127);
-    let (usage, _, errors) = muster(&agent, &["lock", "job", "--ttl", "1s", "--", "true"], "");
-    assert!(usage == 2 && errors.contains("expected 10s to 24h"), "{errors}");
+}
 
+#[test]
+fn lock_with_a_limit_has_several_holders() {
+    let agent = agent();
+    let folder = run::temp_dir();
+    let started = |name: &str| folder.path().join(name);
+    let start = |name: &str, limit: &str| {
+        let script = format!("touch {}; sleep 600", started(name).display());
+        spawn(&agent, &["lock", "job", "--limit", limit, "--", "sh", "-c", &script])
+    };
+    let mut holders = ["a", "b", "c"].map(|name| start(name, "3"));
+    until("three commands run", || ["a", "b", "c"].iter().all(|name| started(name).exists()));
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--limit", "3", "--wait", "1s"], 124, "lock job was not acquired within 1s"),
+        (&["--limit", "2"], 1, "key job/.lock is a lock of another kind than `--limit 2`"),
+        (&[], 1, "the lock has several holders: set --limit to their number"),
+        (&["--limit", "0"], 2, "0 is not in 1..=1000"),
+    ];
+    for (options, code, expected) in cases {
+        let (found, _, errors) = muster(&agent, &[&["lock", "job"], *options, &["--", "true"]].concat(), "");
+        assert!(found == *code && errors.contains(expected), "{options:?}: {found} {errors}");
+    }
+    let lock: Value = serde_json::from_str(&done(&agent, &["kv", "get", "job/.lock"], "")).unwrap();
+    assert_eq!((&lock["Limit"], lock["Holders"].as_object().unwrap().len()), (&3.into(), 3), "{lock}");
+
+    // The next host takes the place of one that is lost, whose command is ended.
+    let mut next = start("d", "3");
+    let sessions = |agent: &Agent| -> Vec<String> {
+        let lock: Value = serde_json::from_str(&done(agent, &["kv", "get", "job/.lock"], "")).unwrap();
+        lock["Holders"].as_object().unwrap().keys().cloned().collect()
+    };
+    destroy(&agent, &sessions(&agent)[0]);
+    until("the fourth command runs", || started("d").exists());
+    let ended: Vec<Option<i32>> = poll(|| {
+        let ended: Vec<_> = holders.iter_mut().filter_map(|holder| holder.0.try_wait().unwrap()).collect();
+        if ended.is_empty() {
+            Err("no command has ended")
+        } else {
+            Ok(ended.iter().map(|status| status.code()).collect())
+        }
+    });
+    assert_eq!(ended, [Some(125)]);
+    assert_eq!(sessions(&agent).len(), 3);
+
+    // All keys are removed with the last holder.
+    for holder in holders.iter_mut().chain([&mut next]) {
+        if holder.0.try_wait().unwrap().is_none() {
+            kill(process::pid(&holder.0), Signal::SIGTERM).unwrap();
+            process::wait(&mut holder.0);
+        }
+    }
+    assert_eq!(done(&agent, &["kv", "list", "job/", "--keys"], ""), "");
+}
+
+#[test]
+fn lock_passes_to_the_next_waiting_command() {
+    let agent = agent();
     let mut first = spawn(&agent, &["lock", "job", "--", "sleep", "600"]);
     wait_for_holder(&agent, "job");
-    let (waited, _, errors) = muster(&agent, &["lock", "job", "--wait", "1s", "--", "true"], "");
-    assert!(waited == 1 && errors.contains("lock job was not acquired within 1s"), "{errors}");
     let put = format!("{} kv put after second", env!("CARGO_BIN_EXE_muster"));
     let mut second = spawn(&agent, &["lock", "job", "--", "sh", "-c", &put]);
     // SIGTERM is passed on to the first command; its end frees the lock for the second one at once.
@@ -239,33 +367,27 @@ fn lock_excludes_others_and_keeps_the_exit_code() {
 }
 
 #[test]
-fn lost_lock_ends_the_command() {
+fn lost_lock_ends_all_processes_of_the_command() {
     let agent = agent();
     let folder = run::temp_dir();
-    let ended = folder.path().join("ended");
-    let ready = folder.path().join("ready");
-    let script =
-        |on_term: &str| format!("trap '{on_term}' TERM; touch {}; sleep 600 & wait; sleep 600", ready.display());
-    let on_term = format!("echo TERM > {}; exit 0", ended.display());
-    let mut locked = spawn(&agent, &["lock", "job", "--", "sh", "-c", &script(&on_term)]);
-    let session = wait_for_holder(&agent, "job");
-    until("the command runs", || ready.exists());
-    let destroyed = process::command("curl")
-        .args(["-sS", "-X", "PUT", &format!("http://{}/v1/session/destroy/{session}", agent.http())])
-        .finish();
-    assert_eq!(destroyed.stdout, b"true");
-    assert_eq!(code(&mut locked.0), Some(1));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ready, ended) = (path("ready"), path("ended"));
+    // Reports its id, and ignores SIGTERM.
+    let stubborn = format!("trap '' TERM; echo $$ > {ready}.new; mv {ready}.new {ready}; while :; do sleep 1; done");
+    let child = path("child");
+    fs::write(&child, &stubborn).unwrap();
+    let leader_ends = format!("trap 'echo TERM > {ended}; exit 0' TERM; sh {child} & wait");
+    for (name, script) in [("leader-ends", &leader_ends), ("leader-stays", &stubborn)] {
+        let mut locked = spawn(&agent, &["lock", name, "--", "sh", "-c", script]);
+        let session = wait_for_holder(&agent, name);
+        until("the command runs", || fs::exists(&ready).unwrap());
+        destroy(&agent, &session);
+        assert_eq!(code(&mut locked.0), Some(125), "{name}");
+        let pid = fs::read_to_string(&ready).unwrap();
+        until("the process ends", || !is_running(pid.trim()));
+        fs::remove_file(&ready).unwrap();
+    }
     assert_eq!(fs::read_to_string(&ended).unwrap(), "TERM\n");
-
-    // A command that ignores SIGTERM is killed.
-    fs::remove_file(&ready).unwrap();
-    let mut stubborn = spawn(&agent, &["lock", "other", "--", "sh", "-c", &script("")]);
-    let session = wait_for_holder(&agent, "other");
-    until("the command runs", || ready.exists());
-    process::command("curl")
-        .args(["-sS", "-X", "PUT", &format!("http://{}/v1/session/destroy/{session}", agent.http())])
-        .finish();
-    assert_eq!(code(&mut stubborn.0), Some(1));
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! HTTP client of the commands: one request to the agent per connection.
 //!
-//! Consul agents listen on the same port. A command that changes anything first checks that the server is a muster agent.
+//! Consul agents listen on the same port. A command that changes anything but keys first checks that the server is a muster agent.
 
 use std::{
     fs::File,
-    future::pending,
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -25,7 +24,6 @@ use serde::de::DeserializeOwned;
 use tokio::{
     net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
     time::{sleep, timeout},
 };
 use tokio_rustls::{client::TlsStream, rustls::RootCertStore};
@@ -38,6 +36,7 @@ use super::{
     client_token::{Source, VARIABLE, token},
     local_agent::{self, LocalAgent},
     request_error::RequestError,
+    signals::interrupted,
     table::{print, printable},
 };
 use crate::{api, printable::escaped_json};
@@ -92,6 +91,14 @@ pub(super) enum ClientError {
 }
 
 impl ClientError {
+    /// Returns the error with another text.
+    pub(super) fn map(self, text: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Refused(former) => Self::Refused(text(former)),
+            Self::Failed(former) => Self::Failed(text(former)),
+        }
+    }
+
     /// Prints the error and returns its exit code.
     pub(super) fn report(&self) -> Exit {
         // Line by line: control characters are replaced, and a response may have several lines.
@@ -211,7 +218,7 @@ impl Client {
         self.exchange(method, path, body, limit).await.map_err(|error| self.failed(&error))
     }
 
-    /// Runs a future that handles signals itself.
+    /// Runs a future to its end. A signal ends the program, unless the future handles it.
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
@@ -237,12 +244,6 @@ impl Client {
         self.agent()?;
         let response = self.block_on(self.ask(method, path, body, limit))?;
         self.success(response)
-    }
-
-    /// Sends a change of keys or sessions. The server may be an agent of Consul: both have the same keys, and a token for
-    /// keys alone may not ask which of them it is.
-    pub(super) fn put(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        self.send(method, path, body)
     }
 
     /// Parses the JSON of a response.
@@ -296,7 +297,9 @@ impl Client {
         sender.send_request(request).await.map_err(|e| RequestError::http(&e))
     }
 
-    fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+    /// Sends a request without asking which server it is, and returns the body of the response. Changes of keys are sent so: the
+    /// server may be an agent of Consul, and a token for keys alone may not ask.
+    pub(super) fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let response = self.block_on(self.ask(method, path, body, REQUEST_TIMEOUT))?;
         self.success(response)
     }
@@ -407,17 +410,6 @@ async fn round_trip(
         }
     };
     timeout(limit, exchanged).await.map_err(|_| RequestError::NoAnswer(limit))?
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn interrupted() {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    // Without handlers, the signals end the program by default.
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Waits until the reader of the output has closed it.

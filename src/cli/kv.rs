@@ -15,6 +15,7 @@ use super::{
 };
 use crate::api::kv::{KeyValue, MAX_VALUE};
 
+pub(super) mod export_file;
 pub(super) mod transfer;
 mod watch;
 
@@ -200,7 +201,7 @@ fn put(client: &Client, args: &PutArgs, json: bool) -> Result<Exit, ClientError>
     for (name, number) in [("flags", args.flags), ("cas", args.cas)] {
         path.extend(number.map(|number| format!("{name}={number}&")));
     }
-    let answer = client.put(Method::PUT, &path, value.into())?;
+    let answer = client.send(Method::PUT, &path, value.into())?;
     let reason = match args.cas {
         Some(0) => format!("key {} exists: not set", args.key),
         Some(index) => format!("key {} does not have index {index}: not set", args.key),
@@ -229,7 +230,7 @@ fn delete(client: &Client, args: &DeleteArgs, json: bool) -> Result<Exit, Client
         (false, Some(index)) => format!("cas={index}"),
         (false, None) => String::new(),
     };
-    let answer = client.put(Method::DELETE, &format!("{PATH}{}?{query}", segment(&args.key)), Bytes::new())?;
+    let answer = client.send(Method::DELETE, &format!("{PATH}{}?{query}", segment(&args.key)), Bytes::new())?;
     let done = if args.recurse { format!("{}*: deleted", args.key) } else { format!("{}: deleted", args.key) };
     let reason = match args.cas {
         Some(index) => format!("key {} does not have index {index}: not deleted", args.key),

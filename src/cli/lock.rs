@@ -1,46 +1,60 @@
 //! `muster lock`: runs a command while this host holds a lock, and ends the command when the lock is lost.
 //!
-//! The lock is that of `consul lock`: the key `NAME/.lock`, held by a session with a time to live. Both tools exclude each other.
+//! The lock is that of `consul lock`: the key `NAME/.lock`, held by a session with a time to live; with `--limit` above 1, a
+//! [`Semaphore`]. Both tools exclude each other.
 //! The session is renewed at a third of its time to live. If no renewal succeeds before it is over, the lock counts as lost.
 //! The store ends the session no earlier, and keeps the lock free for the lock delay, which is longer than the grace period of
 //! the command by default.
 
-use std::{pin::pin, process::ExitStatus, time::Duration};
+use std::{io, pin::pin, process::ExitStatus, time::Duration};
 
-use hyper::StatusCode;
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
 use self::{
     program::Program,
+    semaphore::Semaphore,
     session::{Failure, Held},
-    signals::Signals,
 };
 use super::{
     Exit,
     client::{self, Client, ClientError, with_exit},
+    signals::Signals,
     table::printable,
 };
+use crate::api::kv::{DELETE, RELEASE};
 
 mod program;
+mod semaphore;
 mod session;
-mod signals;
 
 /// Time after which a command that does not end at SIGTERM is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause between two attempts while no session holds the lock (its lock delay), and after a failed request.
 const RETRY: Duration = Duration::from_secs(1);
-/// Exit code of a command that cannot be started, as in the shell and env(1).
-const NOT_FOUND: u8 = 127;
+/// Largest number of holders: the names of all are in one key.
+const MAX_LIMIT: u64 = 1000;
+/// Exit code if the lock was not acquired in time, as of timeout(1).
+const NOT_ACQUIRED: Exit = Exit::Program(124);
+/// Exit code if the lock was lost, and the command was ended.
+const LOST: Exit = Exit::Program(125);
+/// Exit code of a command that exists and cannot be started, as in the shell and env(1).
+const NOT_EXECUTABLE: Exit = Exit::Program(126);
+/// Exit code of a command that does not exist, as in the shell and env(1).
+const NOT_FOUND: Exit = Exit::Program(127);
 /// Added to the number of the signal that ended a command, as in the shell.
 const SIGNALLED: i32 = 128;
 
 /// Exit codes, below the help of the command.
 const EXIT_STATUS: &str = "\
 Exit status:
-  That of the command; 128 + N if signal N ended it; 127 if it cannot be started
-  1  The lock was lost, or was not acquired within --wait
-  2  The agent cannot be reached";
+  That of the command; 128 + N if signal N ended it. The others are of `muster lock` itself:
+  1    The agent refused the request, such as without a store; the command was not started
+  2    Usage error or unreachable agent; the command was not started
+  124  The lock was not acquired within --wait; the command was not started
+  125  The lock was lost, and the command was ended
+  126  The command cannot be executed
+  127  The command does not exist";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_STATUS)]
@@ -54,6 +68,9 @@ pub(super) struct Args {
     /// Time for which a lost lock stays free, so that the former holder can end: at most 60s
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     lock_delay: Duration,
+    /// Number of hosts that may hold the lock at the same time, the same for all, as of `consul lock -n`
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_LIMIT))]
+    limit: u64,
     /// Give up if the lock is not acquired within this time [default: wait indefinitely]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
@@ -79,15 +96,59 @@ pub(super) fn run(args: &Args) -> Exit {
 async fn lock(client: &Client, args: &Args) -> Result<Exit, ClientError> {
     let mut signals =
         Signals::listen().map_err(|error| ClientError::Failed(format!("cannot listen for signals: {error}")))?;
-    let held = Held::create(client, &args.name, args.ttl, args.lock_delay).await?;
-    let outcome = with_session(&held, args, &mut signals).await;
-    held.end().await;
+    let semaphore = (args.limit > 1).then(|| Semaphore::new(&args.name, args.limit));
+    // The own key of a holder of a semaphore ends with its session.
+    let behavior = if semaphore.is_some() { DELETE } else { RELEASE };
+    let held = Held::create(client, &args.name, args.ttl, args.lock_delay, behavior).await?;
+    let lock = Lock { held, semaphore };
+    let outcome = with_session(&lock, args, &mut signals).await;
+    lock.held.end(lock.release()).await;
     outcome
 }
 
-async fn with_session(held: &Held<'_>, args: &Args, signals: &mut Signals) -> Result<Exit, ClientError> {
+/// A lock of one holder, or of several.
+struct Lock<'c> {
+    held: Held<'c>,
+    /// `None`: the lock has one holder.
+    semaphore: Option<Semaphore>,
+}
+
+impl Lock<'_> {
+    /// Tries to acquire the lock once.
+    async fn attempt(&self) -> Result<Attempt, Failure> {
+        match &self.semaphore {
+            None => self.held.attempt().await,
+            Some(semaphore) => semaphore.attempt(&self.held).await,
+        }
+    }
+
+    /// Waits for a change of the holders after an index.
+    async fn changed(&self, index: u64) -> Result<(), Failure> {
+        match &self.semaphore {
+            None => self.held.holder(Some(index)).await.map(drop),
+            Some(semaphore) => semaphore.changed(&self.held, index).await,
+        }
+    }
+
+    /// Waits until the session no longer holds the lock. Returns the reason.
+    async fn until_lost(&self) -> String {
+        match &self.semaphore {
+            None => self.held.until_lost().await,
+            Some(semaphore) => semaphore.until_lost(&self.held).await,
+        }
+    }
+
+    async fn release(&self) -> Result<(), Failure> {
+        match &self.semaphore {
+            None => self.held.release().await,
+            Some(semaphore) => semaphore.release(&self.held).await,
+        }
+    }
+}
+
+async fn with_session(lock: &Lock<'_>, args: &Args, signals: &mut Signals) -> Result<Exit, ClientError> {
     let name = printable(&args.name);
-    let mut kept = pin!(held.keep());
+    let mut kept = pin!(lock.held.keep());
     let given_up = async {
         match args.wait {
             Some(limit) => sleep(limit).await,
@@ -95,25 +156,25 @@ async fn with_session(held: &Held<'_>, args: &Args, signals: &mut Signals) -> Re
         }
     };
     tokio::select! {
-        acquired = acquire(held, &name) => acquired?,
+        acquired = acquire(lock, &name) => acquired?,
         reason = &mut kept => return Err(ClientError::Failed(format!("cannot wait for lock {name}: {reason}"))),
         signal = signals.next() => return Ok(signalled(signal)),
         () = given_up => {
             eprintln!("muster: lock {name} was not acquired within {:?}", args.wait.unwrap_or_default());
-            return Ok(Exit::Problems);
+            return Ok(NOT_ACQUIRED);
         }
     }
     let mut program = match Program::start(&args.command) {
         Ok(program) => program,
         Err(error) => {
             eprintln!("muster: cannot start {}: {error}", printable(&args.command[0].to_string_lossy()));
-            return Ok(Exit::Program(NOT_FOUND));
+            return Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE });
         }
     };
     let mut lost = pin!(async {
         tokio::select! {
             reason = &mut kept => reason,
-            reason = held.until_lost() => reason,
+            reason = lock.until_lost() => reason,
         }
     });
     loop {
@@ -123,17 +184,17 @@ async fn with_session(held: &Held<'_>, args: &Args, signals: &mut Signals) -> Re
             reason = &mut lost => {
                 eprintln!("muster: lock {name} was lost: {reason}; ending the command");
                 program.end(GRACE).await;
-                return Ok(Exit::Problems);
+                return Ok(LOST);
             }
         }
     }
 }
 
 /// Waits until the session holds the lock.
-async fn acquire(held: &Held<'_>, name: &str) -> Result<(), ClientError> {
+async fn acquire(lock: &Lock<'_>, name: &str) -> Result<(), ClientError> {
     let mut is_reported = false;
     loop {
-        match attempt(held).await {
+        match lock.attempt().await {
             Ok(Attempt::Acquired) => return Ok(()),
             Ok(Attempt::Held { by, index }) => {
                 if !is_reported {
@@ -141,7 +202,7 @@ async fn acquire(held: &Held<'_>, name: &str) -> Result<(), ClientError> {
                     is_reported = true;
                 }
                 // A failed wait is repeated with the next attempt.
-                let _ = held.holder(Some(index)).await;
+                let _ = lock.changed(index).await;
             }
             Ok(Attempt::Delayed) => {
                 if !is_reported {
@@ -152,8 +213,7 @@ async fn acquire(held: &Held<'_>, name: &str) -> Result<(), ClientError> {
                 }
                 sleep(RETRY).await;
             }
-            Err(Failure { status: Some(status), error }) if status.is_client_error() => return Err(error),
-            Err(Failure { status: Some(StatusCode::INSUFFICIENT_STORAGE), error }) => return Err(error),
+            Err(failure) if failure.is_last() => return Err(failure.error),
             // There is no leader, or the agent restarts. The renewal decides how long that may take.
             Err(_) => sleep(RETRY).await,
         }
@@ -172,16 +232,8 @@ enum Attempt {
     Delayed,
 }
 
-async fn attempt(held: &Held<'_>) -> Result<Attempt, Failure> {
-    if held.try_acquire().await? {
-        return Ok(Attempt::Acquired);
-    }
-    let holder = held.holder(None).await?;
-    Ok(holder.session.map_or(Attempt::Delayed, |by| Attempt::Held { by, index: holder.index }))
-}
-
 /// Exit code of an ended command.
-fn exit(status: &std::io::Result<ExitStatus>) -> Exit {
+fn exit(status: &io::Result<ExitStatus>) -> Exit {
     use std::os::unix::process::ExitStatusExt;
     let Ok(status) = status else { return Exit::CouldNotRun };
     let code = status.code().or_else(|| status.signal().map(|signal| SIGNALLED + signal));

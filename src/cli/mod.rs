@@ -34,6 +34,7 @@ mod register;
 mod reload;
 mod request_error;
 mod setup;
+mod signals;
 mod status;
 mod store;
 mod table;

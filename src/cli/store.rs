@@ -62,17 +62,18 @@ enum Action {
 pub(super) fn run(args: Args) -> Exit {
     let Args { action, client: options } = args;
     let json = options.json;
-    if let Action::Recover(args) = &action {
-        return recover::run(args, json);
+    let request = |request: &dyn Fn(&Client) -> Result<Exit, ClientError>| with_exit(&options, request);
+    match action {
+        Action::Status => request(&|client| status(client, json)),
+        Action::Add { node } => request(&|client| change(client, Method::PUT, &node, "is a voter", json)),
+        Action::Remove { node } => request(&|client| change(client, Method::DELETE, &node, "was removed", json)),
+        Action::Snapshot { file } => request(&|client| backup::snapshot(client, &file, json)),
+        Action::Restore { file, delete_others } => {
+            request(&|client| backup::restore(client, &file, delete_others, json))
+        }
+        // Without an agent.
+        Action::Recover(args) => recover::run(&args, json),
     }
-    with_exit(&options, |client| match &action {
-        Action::Status => status(client, json),
-        Action::Add { node } => change(client, Method::PUT, node, "is a voter", json),
-        Action::Remove { node } => change(client, Method::DELETE, node, "was removed", json),
-        Action::Snapshot { file } => backup::snapshot(client, file, json),
-        Action::Restore { file, delete_others } => backup::restore(client, file, *delete_others, json),
-        Action::Recover(_) => Ok(Exit::Done),
-    })
 }
 
 /// Shows the status. A store without a leader is a problem.
@@ -111,6 +112,7 @@ fn report(status: &Status) -> Table {
         },
     );
     row("revision", status.revision.to_string());
+    row("log", format!("last entry {}, applied {}", status.last_log, status.applied));
     row("size", format!("{} keys, {} of {}", status.keys, size(status.octets), size(status.max_octets)));
     row("seen by", status.node.clone());
     report

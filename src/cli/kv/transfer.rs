@@ -1,24 +1,23 @@
 //! `muster kv export` and `import`: keys as JSON, in the format of `consul kv export`.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::PathBuf,
     time::Duration,
 };
 
-use data_encoding::BASE64;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::export_file::ExportFile;
 use crate::{
-    api::kv::{Exported, MAX_VALUE, TxnAnswer},
+    api::kv::{Exported, TxnAnswer},
     cli::{
         Exit,
-        client::{Client, ClientError, segment},
-        table::{print, printable},
+        client::{Client, ClientError, REQUEST_TIMEOUT, segment},
+        table::print,
     },
 };
 
@@ -31,8 +30,6 @@ const MAX_OPERATIONS: usize = 64;
 /// Largest number of octets of keys and encoded values in a transaction: the agent accepts 1 MiB with the JSON around them. One
 /// value of the greatest size fits.
 const MAX_OCTETS: usize = 800 << 10;
-/// Largest export that is read, in octets: it is held in memory.
-const MAX_IMPORT: u64 = 4 << 30;
 /// Time limit for the next part of an export.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -45,40 +42,59 @@ pub(super) struct ExportArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// File with the JSON; - reads standard input
+    /// File with the JSON, also as @FILE; - reads standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
 }
 
 pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<Exit, ClientError> {
-    receive(client, &args.prefix, &mut io::stdout())?;
+    client.block_on(receive_export(client, &args.prefix, &mut io::stdout()))?;
     Ok(Exit::Done)
 }
 
 /// Writes an export of all keys that begin with a prefix, as it arrives.
-pub(in crate::cli) fn receive(client: &Client, prefix: &str, to: &mut impl Write) -> Result<(), ClientError> {
-    let incomplete = |reason: String| ClientError::Failed(format!("the export is incomplete: {reason}\nRun it again."));
-    client.block_on(async {
-        let mut body = client.open_stream(&format!("{EXPORT}{}", segment(prefix)), None).await?;
-        loop {
-            let frame = timeout(IDLE, body.frame()).await;
-            match frame.map_err(|_| incomplete(format!("the agent sent nothing for {} s", IDLE.as_secs())))? {
-                None => break,
-                Some(Err(error)) => return Err(incomplete(error.to_string())),
-                Some(Ok(frame)) => {
-                    let octets = frame.into_data().unwrap_or_default();
-                    to.write_all(&octets).map_err(|error| incomplete(format!("cannot write it: {error}")))?;
-                }
-            }
+pub(in crate::cli) async fn receive_export(
+    client: &Client,
+    prefix: &str,
+    to: &mut impl Write,
+) -> Result<(), ClientError> {
+    receive(client, &format!("{EXPORT}{}", segment(prefix)), to).await
+}
+
+/// Returns the names of all keys.
+pub(in crate::cli) fn all_keys(client: &Client) -> Result<Vec<String>, ClientError> {
+    let mut names = Vec::new();
+    client.block_on(receive(client, "/v1/kv/?keys", &mut names))?;
+    client.read(&names)
+}
+
+/// Writes a response of any size, as it arrives.
+async fn receive(client: &Client, path: &str, to: &mut impl Write) -> Result<(), ClientError> {
+    let incomplete = |reason: String| ClientError::Failed(format!("the response is incomplete: {reason}\nTry again."));
+    let unwritable = |error: io::Error| ClientError::Failed(format!("cannot write the response: {error}"));
+    let mut body = client.open_stream(path, None).await?;
+    loop {
+        let frame = timeout(IDLE, body.frame()).await;
+        match frame.map_err(|_| incomplete(format!("the agent sent nothing for {} s", IDLE.as_secs())))? {
+            None => return to.flush().map_err(unwritable),
+            Some(Err(error)) => return Err(incomplete(error.to_string())),
+            Some(Ok(frame)) => to.write_all(&frame.into_data().unwrap_or_default()).map_err(unwritable)?,
         }
-        to.flush().map_err(|error| incomplete(format!("cannot write it: {error}")))
-    })
+    }
 }
 
 pub(super) fn import(client: &Client, args: &ImportArgs, json: bool) -> Result<Exit, ClientError> {
-    let entries = read(&args.file)?;
-    set(client, &entries)?;
-    print(&if json { format!("{}\n", json!({"Keys": entries.len()})) } else { counted(entries.len(), "imported") });
+    // Consul's tool writes file names as `@FILE`.
+    let name = args.file.to_str().map(|path| path.strip_prefix('@').unwrap_or(path));
+    let mut file = match name {
+        Some("-") => ExportFile::standard_input()?,
+        Some(name) => ExportFile::open(name.as_ref())?,
+        None => ExportFile::open(&args.file)?,
+    };
+    let mut keys = 0;
+    file.check(|_| keys += 1)?;
+    set(client, &mut file, keys)?;
+    print(&if json { format!("{}\n", json!({"Keys": keys})) } else { counted(keys, "imported") });
     Ok(Exit::Done)
 }
 
@@ -87,127 +103,101 @@ pub(in crate::cli) fn counted(keys: usize, what: &str) -> String {
     format!("{keys} {} {what}\n", if keys == 1 { "key" } else { "keys" })
 }
 
-/// Reads an export from a file, or from standard input for `-`. Consul's tool writes file names as `@FILE`.
-pub(in crate::cli) fn read(path: &std::path::Path) -> Result<Vec<Exported>, ClientError> {
-    let name = printable(&path.display().to_string()).into_owned();
-    let failed = |error: io::Error| ClientError::Failed(format!("cannot read {name}: {error}"));
-    let mut octets = Vec::new();
-    if path.as_os_str() == "-" {
-        io::stdin().take(MAX_IMPORT).read_to_end(&mut octets).map_err(failed)?;
-    } else {
-        let path = path.to_str().and_then(|path| path.strip_prefix('@')).map_or(path, std::path::Path::new);
-        File::open(path).map_err(failed)?.take(MAX_IMPORT).read_to_end(&mut octets).map_err(failed)?;
-    }
-    let entries: Vec<Exported> = serde_json::from_slice(&octets).map_err(|error| {
-        ClientError::Failed(format!(
-            "{name} is not an export: {error}\nExpected a JSON list as `muster kv export` and `consul kv export` print it."
-        ))
+/// Sets the keys of a checked export, whose number is `whole`.
+pub(in crate::cli) fn set(client: &Client, file: &mut ExportFile, whole: usize) -> Result<(), ClientError> {
+    let mut transactions = Transactions::new(client, whole);
+    file.each(|Exported { key, flags, value }| {
+        let octets = key.len() + value.len();
+        transactions.add(octets, json!({"KV": {"Verb": "set", "Key": key, "Flags": flags, "Value": value}}))
     })?;
-    for entry in &entries {
-        check(entry).map_err(|reason| ClientError::Failed(format!("{name}: key {:?} {reason}", entry.key)))?;
-    }
-    Ok(entries)
-}
-
-fn check(entry: &Exported) -> Result<(), String> {
-    if entry.key.is_empty() {
-        return Err("is empty".to_owned());
-    }
-    let value = BASE64.decode(entry.value.as_bytes()).map_err(|_| "has a value that is not base64".to_owned())?;
-    if value.len() > MAX_VALUE {
-        return Err(format!("has a value of {} octets: the limit is {MAX_VALUE}", value.len()));
-    }
-    Ok(())
-}
-
-/// Sets keys. Each transaction is whole; a failure leaves those before it.
-pub(in crate::cli) fn set(client: &Client, entries: &[Exported]) -> Result<(), ClientError> {
-    let operation =
-        |entry: &Exported| json!({"KV": {"Verb": "set", "Key": entry.key, "Flags": entry.flags, "Value": entry.value}});
-    apply(client, entries, |entry| entry.key.len() + entry.value.len(), operation)
+    transactions.send()
 }
 
 /// Deletes keys.
 pub(in crate::cli) fn delete(client: &Client, keys: &[String]) -> Result<(), ClientError> {
-    apply(client, keys, String::len, |key| json!({"KV": {"Verb": "delete", "Key": key}}))
-}
-
-/// Applies an operation to each item, in transactions.
-fn apply<T>(
-    client: &Client,
-    mut items: &[T],
-    octets: impl Fn(&T) -> usize,
-    operation: impl Fn(&T) -> serde_json::Value,
-) -> Result<(), ClientError> {
-    let whole = items.len();
-    while !items.is_empty() {
-        let (now, later) = items.split_at(fitting(items, &octets));
-        let body = serde_json::Value::Array(now.iter().map(&operation).collect()).to_string();
-        let done = whole - items.len();
-        let stopped = |error: ClientError| match error {
-            ClientError::Refused(text) => ClientError::Refused(format!("{text}\n{done} of {whole} keys are done.")),
-            ClientError::Failed(text) => ClientError::Failed(format!("{text}\n{done} of {whole} keys are done.")),
-        };
-        let response = client.block_on(client.ask(Method::PUT, TXN, body.into(), crate::cli::client::REQUEST_TIMEOUT));
-        let response = response.map_err(stopped)?;
-        if response.status() == StatusCode::CONFLICT {
-            let answer: TxnAnswer = client.read(response.body())?;
-            let reasons: Vec<String> = answer.errors.into_iter().flatten().map(|error| error.what).collect();
-            return Err(stopped(ClientError::Refused(reasons.join("; "))));
-        }
-        client.success(response).map_err(stopped)?;
-        items = later;
+    let mut transactions = Transactions::new(client, keys.len());
+    for key in keys {
+        transactions.add(key.len(), json!({"KV": {"Verb": "delete", "Key": key}}))?;
     }
-    Ok(())
+    transactions.send()
 }
 
-/// Number of the first items that fit a transaction: at least one.
-fn fitting<T>(items: &[T], octets: impl Fn(&T) -> usize) -> usize {
-    let mut whole = 0;
-    let fitting = items.iter().take(MAX_OPERATIONS).take_while(|item| {
-        whole += octets(item);
-        whole <= MAX_OCTETS
-    });
-    fitting.count().max(1)
+/// Operations on keys, sent in transactions. Each transaction is whole; a failure leaves those before it.
+struct Transactions<'c> {
+    client: &'c Client,
+    /// Number of all operations.
+    whole: usize,
+    /// Number of operations that were applied.
+    done: usize,
+    /// Operations of the next transaction.
+    next: Vec<Value>,
+    /// Octets of keys and values of the next transaction.
+    octets: usize,
+}
+
+impl<'c> Transactions<'c> {
+    fn new(client: &'c Client, whole: usize) -> Self {
+        Self { client, whole, done: 0, next: Vec::new(), octets: 0 }
+    }
+
+    /// Adds an operation. Sends those before it if it does not fit.
+    fn add(&mut self, octets: usize, operation: Value) -> Result<(), ClientError> {
+        if !fits(self.next.len(), self.octets, octets) {
+            self.send()?;
+        }
+        self.next.push(operation);
+        self.octets += octets;
+        Ok(())
+    }
+
+    /// Applies the operations that were added.
+    fn send(&mut self) -> Result<(), ClientError> {
+        if self.next.is_empty() {
+            return Ok(());
+        }
+        let number = self.next.len();
+        let body = Value::Array(std::mem::take(&mut self.next)).to_string();
+        self.octets = 0;
+        self.apply(body)
+            .map_err(|error| error.map(|text| format!("{text}\n{} of {} keys are done.", self.done, self.whole)))?;
+        self.done += number;
+        Ok(())
+    }
+
+    fn apply(&self, body: String) -> Result<(), ClientError> {
+        let asked = self.client.ask(Method::PUT, TXN, body.into(), REQUEST_TIMEOUT);
+        let response = self.client.block_on(asked)?;
+        if response.status() == StatusCode::CONFLICT {
+            let answer: TxnAnswer = self.client.read(response.body())?;
+            let reasons: Vec<String> = answer.errors.into_iter().flatten().map(|error| error.what).collect();
+            return Err(ClientError::Refused(reasons.join("; ")));
+        }
+        self.client.success(response).map(drop)
+    }
+}
+
+/// Reports whether an operation fits a transaction with this number of operations and octets. The first one always does.
+fn fits(operations: usize, octets: usize, next: usize) -> bool {
+    operations == 0 || (operations < MAX_OPERATIONS && octets + next <= MAX_OCTETS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::kv::MAX_VALUE;
 
     #[test]
     fn transactions_are_bounded_in_operations_and_octets() {
-        let cases: [(Vec<usize>, usize); 5] = [
-            (vec![1; 100], 64),
-            (vec![1; 3], 3),
-            (vec![MAX_OCTETS + 1, 1], 1),
-            (vec![MAX_OCTETS, 1], 1),
-            (vec![300 << 10; 5], 2),
+        let cases = [
+            (0, 0, MAX_OCTETS + 1, true),
+            (63, 100, 1, true),
+            (64, 100, 1, false),
+            (1, MAX_OCTETS, 0, true),
+            (1, MAX_OCTETS, 1, false),
         ];
-        for (items, expected) in cases {
-            assert_eq!(fitting(&items, |octets| *octets), expected, "{items:?}");
+        for (operations, octets, next, expected) in cases {
+            assert_eq!(fits(operations, octets, next), expected, "{operations} {octets} {next}");
         }
         assert!(MAX_VALUE.div_ceil(3) * 4 <= MAX_OCTETS);
-    }
-
-    #[test]
-    fn entries_of_consul_are_accepted_and_faults_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys.json");
-        let cases = [
-            (r#"[{"key": "a", "flags": 7, "value": "eA==", "namespace": "default"}]"#, Ok(1)),
-            ("[]", Ok(0)),
-            (r#"[{"key": "a", "flags": 0, "value": "%"}]"#, Err("key \"a\" has a value that is not base64")),
-            (r#"[{"value": ""}]"#, Err("is empty")),
-            ("{}", Err("is not an export")),
-        ];
-        for (text, expected) in cases {
-            std::fs::write(&path, text).unwrap();
-            match (read(&path), expected) {
-                (Ok(entries), Ok(number)) => assert_eq!(entries.len(), number, "{text}"),
-                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
-                (found, _) => panic!("{text}: {found:?}"),
-            }
-        }
     }
 }

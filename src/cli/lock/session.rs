@@ -6,14 +6,14 @@ use hyper::{Method, Response, StatusCode, body::Bytes};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::RETRY;
+use super::{Attempt, RETRY, semaphore};
 use crate::{
     api::kv::{KeyValue, SessionCreated},
     cli::client::{Client, ClientError, REQUEST_TIMEOUT, segment},
 };
 
 /// Last part of the key, and flags of locks of Consul's tool.
-const KEY: &str = ".lock";
+pub(super) const KEY: &str = ".lock";
 const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
 /// Longest wait for a change of the lock. The agent adds up to a sixteenth.
 const WAIT: Duration = Duration::from_secs(60);
@@ -26,6 +26,18 @@ pub(super) struct Failure {
     pub(super) error: ClientError,
 }
 
+impl Failure {
+    /// The failure of a request that another attempt would not help.
+    pub(super) fn last(error: ClientError) -> Self {
+        Self { status: Some(StatusCode::CONFLICT), error }
+    }
+
+    /// Reports whether another attempt does not help.
+    pub(super) fn is_last(&self) -> bool {
+        self.status.is_some_and(|status| status.is_client_error() || status == StatusCode::INSUFFICIENT_STORAGE)
+    }
+}
+
 /// Holder of the lock.
 pub(super) struct Holder {
     /// Session that holds the lock; `None`: it is free.
@@ -34,9 +46,11 @@ pub(super) struct Holder {
     pub(super) index: u64,
     /// Index of the last change of the key; `None`: there is no such key.
     modified: Option<u64>,
+    /// True if the key is a lock of several holders.
+    is_semaphore: bool,
 }
 
-/// A session that may hold the lock.
+/// A session that may hold the lock, and the lock if it has one holder.
 pub(super) struct Held<'c> {
     client: &'c Client,
     /// Path of the key.
@@ -53,19 +67,33 @@ impl<'c> Held<'c> {
         name: &str,
         ttl: Duration,
         lock_delay: Duration,
+        behavior: &str,
     ) -> Result<Self, ClientError> {
         let created = Instant::now();
         let seconds = |duration: Duration| format!("{}ms", duration.as_millis());
-        let body =
-            json!({"Name": format!("muster lock {name}"), "TTL": seconds(ttl), "LockDelay": seconds(lock_delay)});
+        let name_of_session = format!("muster lock {name}");
+        let (ttl_text, delay) = (seconds(ttl), seconds(lock_delay));
+        let body = json!({"Name": name_of_session, "TTL": ttl_text, "LockDelay": delay, "Behavior": behavior});
         let asked = client.ask(Method::PUT, "/v1/session/create", body.to_string().into(), REQUEST_TIMEOUT);
         let answer: SessionCreated = client.read(&client.success(asked.await?)?)?;
         let path = format!("/v1/kv/{}", segment(&format!("{}/{KEY}", name.trim_end_matches('/'))));
         Ok(Self { client, path, session: answer.id, ttl, created })
     }
 
-    async fn ask(&self, method: Method, path: &str, limit: Duration) -> Result<Response<Bytes>, Failure> {
-        let asked = self.client.ask(method, path, Bytes::new(), limit).await;
+    /// Id of the session.
+    pub(super) fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Sends a request. A missing key or session is no failure.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Response<Bytes>, Failure> {
+        let asked = self.client.ask(method, path, body, limit).await;
         let response = asked.map_err(|error| Failure { status: None, error })?;
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_FOUND {
@@ -77,26 +105,47 @@ impl<'c> Held<'c> {
     }
 
     /// Tries to acquire the lock once.
-    pub(super) async fn try_acquire(&self) -> Result<bool, Failure> {
+    pub(super) async fn attempt(&self) -> Result<Attempt, Failure> {
+        let holder = self.holder(None).await?;
+        if holder.is_semaphore {
+            let text = "the lock has several holders: set --limit to their number".to_owned();
+            return Err(Failure::last(ClientError::Refused(text)));
+        }
+        if let Some(by) = holder.session.filter(|by| *by != self.session) {
+            return Ok(Attempt::Held { by, index: holder.index });
+        }
         let path = format!("{}?acquire={}&flags={FLAGS}", self.path, self.session);
-        let response = self.ask(Method::PUT, &path, REQUEST_TIMEOUT).await?;
-        Ok(response.body().trim_ascii() == b"true")
+        let response = self.ask(Method::PUT, &path, Bytes::new(), REQUEST_TIMEOUT).await?;
+        if response.body().trim_ascii() == b"true" {
+            return Ok(Attempt::Acquired);
+        }
+        let holder = self.holder(None).await?;
+        Ok(holder.session.map_or(Attempt::Delayed, |by| Attempt::Held { by, index: holder.index }))
+    }
+
+    /// Reads keys, after a change if an index is given. Returns the index and the keys.
+    pub(super) async fn read(&self, path: &str, index: Option<u64>) -> Result<(u64, Vec<KeyValue>), Failure> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let wait = index.map_or_else(String::new, |index| format!("{separator}index={index}&wait={}s", WAIT.as_secs()));
+        let limit = if index.is_some() { WAIT + WAIT / 16 + REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+        let response = self.ask(Method::GET, &format!("{path}{wait}"), Bytes::new(), limit).await?;
+        let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+        let index = index.unwrap_or_default();
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok((index, Vec::new()));
+        }
+        let entries = self.client.read(response.body());
+        entries.map(|entries| (index, entries)).map_err(|error| Failure { status: None, error })
     }
 
     /// Returns the holder of the lock, after a change if an index is given.
     pub(super) async fn holder(&self, index: Option<u64>) -> Result<Holder, Failure> {
-        let wait = index.map_or_else(String::new, |index| format!("?index={index}&wait={}s", WAIT.as_secs()));
-        let limit = if index.is_some() { WAIT + WAIT / 16 + REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
-        let response = self.ask(Method::GET, &format!("{}{wait}", self.path), limit).await?;
-        let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        let index = index.unwrap_or_default();
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(Holder { session: None, index, modified: None });
-        }
-        let entries: Result<Vec<KeyValue>, _> = self.client.read(response.body());
-        let entries = entries.map_err(|error| Failure { status: None, error })?;
-        let entry = entries.into_iter().next().unwrap_or_default();
-        Ok(Holder { session: entry.session, index, modified: Some(entry.modify_index) })
+        let (index, entries) = self.read(&self.path, index).await?;
+        let Some(entry) = entries.into_iter().next() else {
+            return Ok(Holder { session: None, index, modified: None, is_semaphore: false });
+        };
+        let is_semaphore = entry.flags == semaphore::FLAGS;
+        Ok(Holder { session: entry.session, index, modified: Some(entry.modify_index), is_semaphore })
     }
 
     /// Waits until the session no longer holds the lock. Returns the reason.
@@ -124,7 +173,7 @@ impl<'c> Held<'c> {
             sleep(pause).await;
             let (began, deadline) = (Instant::now(), renewed + self.ttl);
             let path = format!("/v1/session/renew/{}", self.session);
-            let failure = match timeout_at(deadline, self.ask(Method::PUT, &path, self.ttl)).await {
+            let failure = match timeout_at(deadline, self.ask(Method::PUT, &path, Bytes::new(), self.ttl)).await {
                 Err(_) => return format!("its session was not renewed for {:?}", self.ttl),
                 Ok(Ok(response)) if response.status() == StatusCode::NOT_FOUND => {
                     return "its session has ended".to_owned();
@@ -144,16 +193,21 @@ impl<'c> Held<'c> {
         }
     }
 
-    /// Releases the lock, removes its key if no other session has taken it, and ends the session. Failures do not matter: the
-    /// session expires.
-    pub(super) async fn end(&self) {
+    /// Releases the lock, and removes its key if no other session has taken it.
+    pub(super) async fn release(&self) -> Result<(), Failure> {
+        let release = format!("{}?release={}&flags={FLAGS}", self.path, self.session);
+        self.ask(Method::PUT, &release, Bytes::new(), END).await?;
+        if let Holder { session: None, modified: Some(modified), is_semaphore: false, .. } = self.holder(None).await? {
+            self.ask(Method::DELETE, &format!("{}?cas={modified}", self.path), Bytes::new(), END).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session, once the lock was released. Failures do not matter: the session expires.
+    pub(super) async fn end(&self, released: impl Future<Output = Result<(), Failure>>) {
         let ended = async {
-            let release = format!("{}?release={}&flags={FLAGS}", self.path, self.session);
-            let _ = self.ask(Method::PUT, &release, END).await;
-            if let Ok(Holder { session: None, modified: Some(modified), .. }) = self.holder(None).await {
-                let _ = self.ask(Method::DELETE, &format!("{}?cas={modified}", self.path), END).await;
-            }
-            let _ = self.ask(Method::PUT, &format!("/v1/session/destroy/{}", self.session), END).await;
+            let _ = released.await;
+            let _ = self.ask(Method::PUT, &format!("/v1/session/destroy/{}", self.session), Bytes::new(), END).await;
         };
         let _ = timeout_at(Instant::now() + END, ended).await;
     }

@@ -10,18 +10,19 @@ use crate::{
         Exit,
         table::{print, printable},
     },
+    printable,
     store::node::recovery::{Recovered, recover},
 };
 
 /// Name of the store's folder in the data directory.
 const FOLDER: &str = "store";
 
-/// Help of the command.
+/// Long help of the command.
 pub(super) const ABOUT: &str = "\
 Make this host's voter the only voter of the store, after a majority of the voters is lost for good.
 
-Stop the agents of all voters first. Run the command on the voter with the newest data (the greatest revision in \
-`muster store status`), and start its agent. On every other node that had the store, remove data_dir/store before its agent \
+First, choose the surviving voter with the newest data: the greatest revision in `muster store status`, asked on each of them. Then \
+stop the agents of all voters, run the command on the chosen one, and start its agent. On every other node that had the store, remove data_dir/store before its agent \
 starts again: otherwise the other former voters could elect a leader of their own. Then add them with `muster store add`.
 
 Writes that the lost voters acknowledged and this one did not receive are lost. Writes that were not acknowledged may be kept.";
@@ -62,7 +63,7 @@ fn report(Recovered { state, former }: &Recovered, node: &str) -> String {
         state.keys,
         state.revision,
         state.uncommitted,
-        printable(&former.display().to_string()),
+        printable::path(former),
     );
     for removed in &state.removed {
         let removed = printable(removed);

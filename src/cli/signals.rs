@@ -1,6 +1,6 @@
-//! Signals that `muster lock` passes on to its command.
+//! Signals that end a command, or that it handles itself.
 
-use std::io;
+use std::{future::pending, io};
 
 use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,5 +22,16 @@ impl Signals {
             _ = self.interrupt.recv() => Number::SIGINT,
             _ = self.terminate.recv() => Number::SIGTERM,
         }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub(super) async fn interrupted() {
+    match Signals::listen() {
+        Ok(mut signals) => {
+            signals.next().await;
+        }
+        // Without handlers, the signals end the program by default.
+        Err(_) => pending().await,
     }
 }
