@@ -11,6 +11,7 @@ mod support;
 use std::{
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -23,6 +24,7 @@ use muster::{
     },
     model::{host_addresses::HostAddresses, name::Label},
 };
+use nix::sys::signal::Signal;
 use support::{
     agent::Agent,
     document::{self, Block, blocks, commands, without_times},
@@ -219,6 +221,101 @@ fn zone_commands_print_the_documented_output() {
             prints(shell, &expected);
         }
     }
+}
+
+#[test]
+fn store_commands_succeed_as_documented() {
+    const PAGE: &str = "docs/store.md";
+    if !skip::tool("the commands of docs/store.md", "curl", "curl") {
+        return;
+    }
+    let folder = run::temp_dir();
+    // Programs of the page.
+    let programs = [
+        ("consul", "echo '[{\"key\": \"app/color\", \"flags\": 0, \"value\": \"Ymx1ZQ==\"}]'"),
+        ("backup", "test \"$1\" = --full"),
+        ("sudo", "exec \"$@\""),
+    ];
+    for (name, text) in programs {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let of_muster = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap();
+    let path = format!("{}:{}:{}", folder.path().display(), of_muster.display(), std::env::var("PATH").unwrap());
+
+    let [first, other] = [support::program::free(), support::program::free()];
+    let voter = |node: &str, gossip| {
+        let config = format!(
+            "node: {node}\nadvertise: 127.0.0.1\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+             dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\nresolver: {{allow: []}}\n\
+             gossip: {{listen: \"{gossip}\", join: [\"{first}\", \"{other}\"]}}\nstore: {{voters: [host-a]}}\n"
+        );
+        Agent::start_with("", &[], |folder| fs::write(folder.join("muster.yaml"), config).unwrap())
+    };
+    let mut agent = voter("host-a", first);
+    let shell = |agent: &Agent, line: &str| {
+        let here = line
+            .replace("muster kv watch", "timeout 1 muster kv watch")
+            .replace("/var/lib/muster", agent.path("data").to_str().unwrap())
+            .replace("/var/backups", folder.path().to_str().unwrap())
+            .replace("127.0.0.1:8500", &agent.http().to_string());
+        let mut shell = process::command("sh");
+        shell.arg("-c").arg(here).env("PATH", &path).env("MUSTER_HTTP_ADDR", agent.http().to_string());
+        let output = shell.finish();
+        let text = |octets| String::from_utf8(octets).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let wait_for_leader = |agent: &Agent| wait::until("a leader", || shell(agent, "muster store status").0);
+    wait_for_leader(&agent);
+    let mut printed = Vec::new();
+    for kind in ["keys", "requests", "backup", "recover"] {
+        for line in document::block(PAGE, &format!("run: {kind}")).lines() {
+            match line {
+                "sudo systemctl stop muster" => {
+                    agent.signal(Signal::SIGTERM);
+                    agent.wait();
+                }
+                "sudo systemctl start muster" => {
+                    agent.start_again();
+                    agent.wait_until_answering();
+                    wait_for_leader(&agent);
+                }
+                // `timeout` ends it.
+                watch if watch.contains("kv watch") => printed.push(shell(&agent, watch).1),
+                line => {
+                    let (succeeded, output, errors) = shell(&agent, line);
+                    assert!(succeeded, "{line}: {output}{errors}");
+                    printed.push(output);
+                }
+            }
+        }
+    }
+    let expected = [
+        "app/limits: set\n",
+        "set app/limits max=10\n",
+        "1 key imported\n",
+        "",
+        "true",
+        "max=10",
+        "2 keys saved\n",
+        "2 keys restored\n0 keys deleted\n",
+    ];
+    assert_eq!(&printed[..expected.len()], expected);
+    assert!(printed[expected.len()].starts_with("host-a is the only voter: 2 keys at revision "), "{printed:?}");
+
+    let added = voter("host-d", other);
+    for line in document::block(PAGE, "run: voters").lines() {
+        let node = line.split_whitespace().nth(3).unwrap();
+        let answered = |agent: &Agent| {
+            let (succeeded, output, errors) = shell(agent, line);
+            if succeeded { Ok(output) } else { Err(errors) }
+        };
+        // Gossip may not have found the node yet.
+        assert!(wait::poll(|| answered(&added)).starts_with(node), "{line}");
+    }
+    wait_for_leader(&added);
+    assert_eq!(shell(&added, "muster kv get app/limits").1, "max=10\n");
 }
 
 /// A running `examples/cluster/run`, which stops its agents at SIGTERM.
