@@ -3,15 +3,24 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
+    time::Duration,
 };
 
-use super::process::{self, Finish};
+use super::process::{self, Finish, finish_within};
+
+/// Limit for a build of the packages, which splits and compresses the symbols of a development build.
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
 /// Runs a command that must succeed and returns its output.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.finish();
+    printed(command, &output)
+}
+
+#[track_caller]
+fn printed(command: &Command, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}");
     text
@@ -31,7 +40,9 @@ impl Packages {
         // The program is target/debug/muster.
         let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
         let mut build = process::command(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build"));
-        let output = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
+        build.args(["dev", version]).env("CARGO_TARGET_DIR", target);
+        let output = finish_within(&mut build, "", BUILD_LIMIT).unwrap_or_else(|error| panic!("{error}"));
+        let output = printed(&build, &output);
         let package = |extension: &str| {
             let path = output.lines().map(Path::new).find(|path| path.extension().is_some_and(|end| end == extension));
             fs::read(path.expect(&output)).unwrap()

@@ -26,8 +26,8 @@ use tokio::{
 
 use super::{run, wait::DEADLINE};
 
-/// Limit for one command, compilers and packagers included.
-const COMMAND_LIMIT: Duration = Duration::from_secs(1200);
+/// Limit for one command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
