@@ -9,5 +9,7 @@ mod support;
 mod etcdctl;
 #[path = "etcd/gateway.rs"]
 mod gateway;
+#[path = "etcd/permissions.rs"]
+mod permissions;
 #[path = "etcd/store.rs"]
 mod store;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Etcd,
-    etcd::{self, ClientUrls, Settings},
+    etcd::{ClientUrls, Server, Settings},
     http::server::credentials::Guard,
     model::{member::Membership, name::Label},
     store::request::Store,
@@ -56,15 +56,11 @@ pub(super) fn serve(
             () = shutdown.cancelled() => {}
         }
     });
+    let settings = Settings { store: store.clone(), tokens: tokens.clone(), tls, client_urls };
+    let server = Server::new(settings, context.shutdown.clone());
     for listener in listeners {
         let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let settings = Settings {
-            store: store.clone(),
-            tokens: tokens.clone(),
-            tls: tls.clone(),
-            client_urls: client_urls.clone(),
-        };
-        context.tasks.spawn("etcd's API", etcd::serve(listener, settings, context.shutdown.clone()));
+        context.tasks.spawn("etcd's API", server.clone().serve(listener));
     }
     Ok(())
 }

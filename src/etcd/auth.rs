@@ -12,7 +12,7 @@ use super::{
 #[async_trait]
 impl Auth for Backend {
     async fn auth_status(&self, _: Request<AuthStatusRequest>) -> Result<Response<AuthStatusResponse>, Status> {
-        let enabled = self.tokens.is_some();
+        let enabled = self.tokens().is_some();
         Ok(Response::new(AuthStatusResponse { header: self.header_now(), enabled, auth_revision: 1 }))
     }
 
@@ -20,7 +20,7 @@ impl Auth for Backend {
         &self,
         request: Request<AuthenticateRequest>,
     ) -> Result<Response<AuthenticateResponse>, Status> {
-        let Some(tokens) = &self.tokens else {
+        let Some(tokens) = self.tokens() else {
             return Err(Status::failed_precondition("etcdserver: authentication is not enabled"));
         };
         let password = request.into_inner().password;

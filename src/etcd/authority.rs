@@ -5,7 +5,9 @@
 //! that the table of header fields, which client and library keep in step, has the same size for both.
 
 use std::{
+    future::poll_fn,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -53,11 +55,32 @@ enum Part {
     Other,
 }
 
-impl<S> Authority<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, part: Part::Preface, raw: BytesMut::new(), ready: BytesMut::new() }
+impl<S: AsyncRead + Unpin> Authority<S> {
+    /// Waits until a client has begun to speak HTTP/1 or HTTP/2, or has closed the connection.
+    pub(super) async fn begin(stream: S) -> io::Result<Self> {
+        let mut connection = Self { stream, part: Part::Preface, raw: BytesMut::new(), ready: BytesMut::new() };
+        while matches!(connection.part, Part::Preface) && poll_fn(|context| connection.poll_fill(context)).await? {}
+        Ok(connection)
     }
 
+    /// Reads octets of the client, and moves complete ones to the reader. Returns false at the end of the connection.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut octets = [MaybeUninit::uninit(); CHUNK];
+        let mut read = ReadBuf::uninit(&mut octets);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
+        let is_open = !read.filled().is_empty();
+        if is_open {
+            self.raw.extend_from_slice(read.filled());
+            self.advance();
+        } else {
+            // What is incomplete stays so.
+            self.ready.unsplit(self.raw.split());
+        }
+        Poll::Ready(Ok(is_open))
+    }
+}
+
+impl<S> Authority<S> {
     /// Moves all complete octets to the reader.
     fn advance(&mut self) {
         loop {
@@ -217,18 +240,7 @@ fn symbols(coded: &[u8]) -> Option<usize> {
 impl<S: AsyncRead + Unpin> AsyncRead for Authority<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let connection = &mut *self;
-        while connection.ready.is_empty() {
-            let mut octets = [0; CHUNK];
-            let mut read = ReadBuf::new(&mut octets);
-            ready!(Pin::new(&mut connection.stream).poll_read(context, &mut read))?;
-            if read.filled().is_empty() {
-                // The end: what is incomplete stays so.
-                connection.ready = connection.raw.split();
-                break;
-            }
-            connection.raw.extend_from_slice(read.filled());
-            connection.advance();
-        }
+        while connection.ready.is_empty() && ready!(connection.poll_fill(context))? {}
         let len = connection.ready.len().min(to.remaining());
         to.put_slice(&connection.ready.split_to(len));
         Poll::Ready(Ok(()))
@@ -309,13 +321,15 @@ mod tests {
         for chunk in [1, 7, sent.len()] {
             let stream = in_chunks(&sent, chunk);
             let mut read = vec![];
-            Authority::new(stream).read_to_end(&mut read).await.unwrap();
+            Authority::begin(stream).await.unwrap().read_to_end(&mut read).await.unwrap();
             assert_eq!(read, expected, "{chunk}");
         }
         let http1 = b"POST /v3/kv/range HTTP/1.1\r\n\r\n";
-        let mut read = vec![];
-        Authority::new(&http1[..]).read_to_end(&mut read).await.unwrap();
-        assert_eq!(read, http1);
+        for octets in [&http1[..], &PREFACE[..9], b""] {
+            let mut read = vec![];
+            Authority::begin(octets).await.unwrap().read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, octets);
+        }
     }
 
     /// A reader that yields this number of octets at a time.

@@ -1,4 +1,5 @@
-//! What all services share: the store, the state of its cluster for response headers, and the tokens.
+//! What all services share: the store, the state of its cluster for response headers, and the tokens. Each call has the
+//! permissions of its token; what reads or writes keys checks them here, for all services.
 
 use std::{
     sync::{
@@ -17,15 +18,18 @@ use tonic::Status;
 
 use super::{
     ClientUrls, Settings,
+    access::Granted,
     convert::number,
     error::{Invalid, failed, refused, unexpected},
+    follow::Follower,
     proto::etcdserverpb::ResponseHeader,
 };
 use crate::{
-    model::token::Tokens,
+    model::token::{KeyAccess, Tokens},
     store::{
         command::{Command, Done, Outcome, Transaction, TransactionOutcome, TransactionRequest},
-        key::{MAX_VALUE, Revision},
+        key::{KeyRange, MAX_VALUE, Revision},
+        lease::LeaseId,
         query::{Answer, Consistency, Content, Query, Range, RangeAnswer},
         request::{self, Store},
     },
@@ -38,36 +42,73 @@ const FIRST_STATUS: Duration = Duration::from_secs(1);
 /// Largest request in octets that changes keys, as in etcd.
 const MAX_REQUEST: usize = MAX_VALUE;
 
-/// State that all services share.
+/// The store with the permissions of one call.
 #[derive(Clone)]
 pub(super) struct Backend {
-    pub(super) store: Store,
-    pub(super) tokens: Option<Receiver<Tokens>>,
-    pub(super) client_urls: Receiver<ClientUrls>,
+    shared: Arc<Shared>,
+    granted: Granted,
+}
+
+/// State that all calls share.
+struct Shared {
+    store: Store,
+    tokens: Option<Receiver<Tokens>>,
+    client_urls: Receiver<ClientUrls>,
     status: Receiver<request::Status>,
     /// Greatest revision that a header had: later headers do not go back behind it.
-    newest: Arc<AtomicU64>,
+    newest: AtomicU64,
 }
 
 impl Backend {
-    /// Returns the state for a listener. A task follows the state of the cluster until shutdown.
-    pub(super) async fn new(settings: Settings, shutdown: CancellationToken) -> Self {
+    /// Returns a backend that permits everything. A task follows the state of the cluster until shutdown.
+    pub(super) fn new(settings: Settings, shutdown: CancellationToken) -> Self {
         let Settings { store, tokens, client_urls, .. } = settings;
-        let first = timeout(FIRST_STATUS, store.status()).await;
-        let (sender, status) = watch::channel(first.ok().and_then(Result::ok).unwrap_or_default());
+        let (sender, status) = watch::channel(request::Status::default());
         tokio::spawn(refresh(store.clone(), sender, shutdown));
-        Self { store, tokens, client_urls, status, newest: Arc::default() }
+        let shared = Shared { store, tokens, client_urls, status, newest: AtomicU64::default() };
+        Self { shared: Arc::new(shared), granted: Granted::EVERYTHING }
+    }
+
+    /// Waits for the first state of the cluster, for a bounded time.
+    pub(super) async fn ready(&self) {
+        // A new receiver has seen only what the first one has seen: nothing.
+        let _in_time = timeout(FIRST_STATUS, self.shared.status.clone().changed()).await;
+    }
+
+    /// Returns the backend of a call with these permissions.
+    pub(super) fn with(&self, granted: Granted) -> Self {
+        Self { shared: self.shared.clone(), granted }
+    }
+
+    /// Permissions of the call.
+    pub(super) fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// The store. It checks no permissions.
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Tokens that calls must present; `None`: they need none.
+    pub(super) fn tokens(&self) -> Option<&Receiver<Tokens>> {
+        self.shared.tokens.as_ref()
+    }
+
+    /// URLs of the nodes.
+    pub(super) fn client_urls(&self) -> ClientUrls {
+        self.shared.client_urls.borrow().clone()
     }
 
     /// State of the cluster, at most [`REFRESH`] and a round trip old.
     pub(super) fn status(&self) -> request::Status {
-        self.status.borrow().clone()
+        self.shared.status.borrow().clone()
     }
 
     /// Returns the header of a response at a revision.
     pub(super) fn header(&self, revision: Revision) -> Option<ResponseHeader> {
-        self.newest.fetch_max(revision.0, Ordering::Relaxed);
-        let status = self.status.borrow();
+        self.shared.newest.fetch_max(revision.0, Ordering::Relaxed);
+        let status = self.shared.status.borrow();
         Some(ResponseHeader {
             cluster_id: status.cluster_id,
             member_id: status.member_id,
@@ -83,17 +124,21 @@ impl Backend {
 
     /// Newest known revision.
     pub(super) fn newest(&self) -> Revision {
-        self.status.borrow().revision.max(Revision(self.newest.load(Ordering::Relaxed)))
+        self.shared.status.borrow().revision.max(Revision(self.shared.newest.load(Ordering::Relaxed)))
     }
 
-    /// Applies a command.
+    /// Applies a command, whatever the permissions are.
     pub(super) async fn write(&self, command: Command) -> Result<(Revision, Done), Status> {
-        let Outcome { revision, result } = self.store.write(command).await.map_err(|error| failed(&error))?;
+        let Outcome { revision, result } = self.store().write(command).await.map_err(|error| failed(&error))?;
         result.map(|done| (revision, done)).map_err(|refusal| refused(&refusal))
     }
 
-    /// Applies a transaction.
+    /// Applies a transaction, if the call may read and write its keys.
     pub(super) async fn transact(&self, transaction: Transaction) -> Result<(Revision, TransactionOutcome), Status> {
+        for lease in self.granted.require_for(&transaction)? {
+            // Its owner could not renew a lease with a key that the owner may not write.
+            self.require_lease(lease, KeyAccess::Write).await?;
+        }
         match self.write(Command::Transact(transaction)).await? {
             (revision, Done::Transacted(outcome)) => Ok((revision, outcome)),
             _ => Err(unexpected()),
@@ -105,22 +150,45 @@ impl Backend {
         self.transact(Transaction { success: vec![request], ..Transaction::default() }).await
     }
 
-    /// Answers a query.
+    /// Answers a query, whatever the permissions are.
     pub(super) async fn read(&self, query: Query, consistency: Consistency) -> Result<Answer, Status> {
-        self.store.read(query, consistency, None).await.map_err(|error| failed(&error))
+        self.store().read(query, consistency, None).await.map_err(|error| failed(&error))
     }
 
-    /// Reads a range.
+    /// Reads a range, if the call may read its keys.
     pub(super) async fn range(
         &self,
         range: Range,
         consistency: Consistency,
     ) -> Result<(Revision, RangeAnswer), Status> {
+        self.granted.require(KeyAccess::Read, &range.range)?;
         let answer = self.read(Query::Range(range), consistency).await?;
         match answer.content {
             Content::Range(entries) => Ok((answer.revision, entries)),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Returns a watch of a range from a revision on, if the call may read its keys; `None`: from now on.
+    pub(super) fn follow(&self, range: KeyRange, from: Option<Revision>) -> Result<Follower, Status> {
+        self.granted.require(KeyAccess::Read, &range)?;
+        Ok(Follower::new(self.store().clone(), range, from))
+    }
+
+    /// Requires access to all keys of the store.
+    pub(super) fn require_all(&self, access: KeyAccess) -> Result<(), Status> {
+        self.granted.require(access, &KeyRange::ALL)
+    }
+
+    /// Requires access to all keys of a lease, as etcd does. A lease without keys may be used by all that know its id.
+    pub(super) async fn require_lease(&self, id: LeaseId, access: KeyAccess) -> Result<(), Status> {
+        if self.granted.permits(access, &KeyRange::ALL) {
+            return Ok(());
+        }
+        let answer = self.read(Query::Lease(id), Consistency::Linearizable).await?;
+        let Content::Lease(lease) = answer.content else { return Err(unexpected()) };
+        let mut keys = lease.into_iter().flat_map(|lease| lease.keys);
+        keys.try_for_each(|key| self.granted.require(access, &KeyRange::Key(key)))
     }
 }
 

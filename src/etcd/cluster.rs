@@ -10,7 +10,7 @@ use super::{
 #[async_trait]
 impl Cluster for Backend {
     async fn member_list(&self, _: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
-        let urls = self.client_urls.borrow().clone();
+        let urls = self.client_urls();
         let members = self.status().members.into_iter().map(|member| Member {
             id: member.id,
             client_ur_ls: urls.get(&member.node).cloned().unwrap_or_default(),

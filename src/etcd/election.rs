@@ -10,7 +10,6 @@ use super::{
     backend::Backend,
     convert::{key_value, number},
     error::{bad_key, failed},
-    follow::Follower,
     proto::{
         etcdserverpb::ResponseHeader,
         v3electionpb::{
@@ -137,7 +136,7 @@ impl Backend {
             }
             // A change of the leader's key, or the first key of the queue.
             let range = leader.map_or_else(|| KeyRange::prefix(prefix.clone()), |leader| KeyRange::Key(leader.key));
-            let mut follower = Follower::new(self.store.clone(), range, Some(revision.next()));
+            let mut follower = self.follow(range, Some(revision.next()))?;
             loop {
                 match follower.next().await.map_err(|error| failed(&error))? {
                     WatchMessage::Changes { changes, .. } if !changes.is_empty() => break,

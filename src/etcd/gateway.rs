@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status, body::Body};
 
 use self::json::{decode_messages, encode_message, take_message};
-use super::{services::Services, version};
+use super::{access::authorize, services::Services, version};
 use crate::store::query::{Consistency, Query};
 
 /// Largest body in octets: the largest request in Base64, with names of fields.
@@ -69,6 +69,8 @@ async fn translated(services: &Services, path: &'static str, request: Request<Bo
     let unknown = || Status::unimplemented(format!("etcdserver: no method {path}"));
     let method = services.method(path).ok_or_else(unknown)?;
     let (head, body) = request.into_parts();
+    // Only a client with a token may send a body for as long as it takes.
+    authorize(services.backend.tokens(), path, &head.headers)?;
     let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
     let body = collected.map_err(|_| Status::deadline_exceeded("the body of the request did not arrive in time"))?;
     let body = body.map_err(|error| Status::invalid_argument(format!("cannot read the body: {error}")))?.to_bytes();

@@ -14,10 +14,13 @@ use super::{
         RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
     },
 };
-use crate::store::{
-    command::{Command, TransactionRequest, TransactionResponse},
-    key::Revision,
-    query::Consistency,
+use crate::{
+    model::token::KeyAccess,
+    store::{
+        command::{Command, TransactionRequest, TransactionResponse},
+        key::Revision,
+        query::Consistency,
+    },
 };
 
 #[async_trait]
@@ -64,6 +67,8 @@ impl Kv for Backend {
     }
 
     async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+        // It ends the history of all keys.
+        self.require_all(KeyAccess::Write)?;
         let revision = Revision(convert::unsigned(request.into_inner().revision));
         let (revision, _) = self.write(Command::Compact(revision)).await?;
         Ok(Response::new(CompactionResponse { header: self.header(revision) }))

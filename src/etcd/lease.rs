@@ -15,10 +15,14 @@ use super::{
         LeaseTimeToLiveResponse, lease_server::Lease,
     },
 };
-use crate::store::{
-    command::Command,
-    lease::{LeaseId, LifetimeId, MAX_TTL, MIN_TTL},
-    query::{Consistency, Content, Query},
+use crate::{
+    model::token::KeyAccess,
+    store::{
+        command::Command,
+        key::KeyRange,
+        lease::{LeaseId, LifetimeId, MAX_TTL, MIN_TTL},
+        query::{Consistency, Content, Query},
+    },
 };
 
 impl Backend {
@@ -39,9 +43,10 @@ impl Backend {
 
     /// Renews a lease. A lease that is gone has a time to live of 0, as in etcd.
     async fn keep_alive(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+        self.require_lease(LeaseId(id), KeyAccess::Write).await?;
         // Taken first: its revision must not be greater than that of a revocation which follows the renewal.
         let header = self.header_now();
-        let left = self.store.renew(LifetimeId::Lease(LeaseId(id))).await.map_err(|error| failed(&error))?;
+        let left = self.store().renew(LifetimeId::Lease(LeaseId(id))).await.map_err(|error| failed(&error))?;
         let ttl = left.map_or(0, |left| number(left.as_secs()));
         Ok(LeaseKeepAliveResponse { header, id, ttl })
     }
@@ -64,6 +69,7 @@ impl Lease for Backend {
         if id == 0 {
             return Err(no_lease());
         }
+        self.require_lease(LeaseId(id), KeyAccess::Write).await?;
         let (revision, _) = self.write(Command::RevokeLease(LeaseId(id))).await?;
         Ok(Response::new(LeaseRevokeResponse { header: self.header(revision) }))
     }
@@ -88,6 +94,9 @@ impl Lease for Backend {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let answer = self.read(Query::Lease(LeaseId(id)), Consistency::Linearizable).await?;
         let Content::Lease(lease) = answer.content else { return Err(unexpected()) };
+        for key in lease.iter().flat_map(|lease| &lease.keys) {
+            self.granted().require(KeyAccess::Read, &KeyRange::Key(key.clone()))?;
+        }
         let header = self.header(answer.revision);
         let response = match lease {
             Some(lease) => LeaseTimeToLiveResponse {

@@ -16,15 +16,18 @@ use super::{
     error::{failed, unexpected},
     proto::etcdserverpb::{
         AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest, HashKvResponse, HashRequest,
-        HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
+        HashResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, alarm_request::AlarmAction,
         maintenance_server::Maintenance,
     },
     scan::Scan,
     version,
 };
-use crate::store::{
-    key::Revision,
-    query::{Consistency, Content, Query},
+use crate::{
+    model::token::KeyAccess,
+    store::{
+        key::Revision,
+        query::{Consistency, Content, Query},
+    },
 };
 
 /// Octets of a message of a snapshot.
@@ -41,12 +44,15 @@ impl Maintenance for Backend {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
     /// The list of alarms is empty: a store without space refuses writes until it has space, and needs no command to go on.
-    async fn alarm(&self, _: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+        if request.into_inner().action() != AlarmAction::Get {
+            self.require_all(KeyAccess::Write)?;
+        }
         Ok(Response::new(AlarmResponse { header: self.header_now(), alarms: vec![] }))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let status = self.store.status().await.map_err(|error| failed(&error))?;
+        let status = self.store().status().await.map_err(|error| failed(&error))?;
         let leader = status.members.iter().find(|member| Some(&member.node) == status.leader.as_ref());
         let own = status.members.iter().find(|member| member.id == status.member_id);
         let errors = if status.leader.is_none() { vec!["etcdserver: no leader".to_owned()] } else { vec![] };
@@ -68,6 +74,7 @@ impl Maintenance for Backend {
 
     /// Succeeds: the store has no gaps to close.
     async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
+        self.require_all(KeyAccess::Write)?;
         Ok(Response::new(DefragmentResponse { header: self.header_now() }))
     }
 
@@ -89,6 +96,7 @@ impl Maintenance for Backend {
     }
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.require_all(KeyAccess::Read)?;
         let (chunks, mut received) = mpsc::channel(QUEUE);
         let snapshot = Snapshot { chunks: chunks.clone(), digest: digest::Context::new(&digest::SHA256), octets: 0 };
         let backend = self.clone();

@@ -12,6 +12,7 @@ mod access;
 mod auth;
 mod authority;
 mod backend;
+mod calls;
 mod cluster;
 mod convert;
 mod election;
@@ -35,13 +36,13 @@ use std::collections::BTreeMap;
 use tokio::sync::watch::Receiver;
 use tokio_rustls::TlsAcceptor;
 
-pub use self::server::serve;
+pub use self::server::Server;
 use crate::{model::token::Tokens, store::request::Store};
 
 /// URLs at which clients reach etcd's API, by name of the node.
 pub type ClientUrls = BTreeMap<String, Vec<String>>;
 
-/// Settings of a listener.
+/// Settings of the API.
 pub struct Settings {
     /// The store.
     pub store: Store,

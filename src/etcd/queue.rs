@@ -6,7 +6,6 @@ use tonic::{Code, Status};
 use super::{
     backend::Backend,
     error::{COMPACTED, bad_key, failed, unexpected},
-    follow::Follower,
     proto::etcdserverpb::ResponseHeader,
 };
 use crate::store::{
@@ -99,15 +98,13 @@ impl Place {
 
     /// Returns the next place towards the head, and the revision of the answer.
     async fn before(&self) -> Result<(Revision, Option<KeyEntry>), Status> {
-        // A bound of 0 would be none.
-        let Some(last) = self.created.0.checked_sub(1).filter(|last| *last > 0) else {
-            return Ok((self.created, None));
-        };
+        // The first change of a store has revision 2: the bound is not 0, which would be none.
+        let max_created = self.created.0.saturating_sub(1);
         let range = Range {
             limit: 1,
             sort: Some(Sort { by: SortBy::Created, descending: true }),
             keys_only: true,
-            bounds: RevisionBounds { max_created: last, ..RevisionBounds::default() },
+            bounds: RevisionBounds { max_created, ..RevisionBounds::default() },
             ..Range::all(KeyRange::prefix(self.prefix.clone()))
         };
         self.read(range).await
@@ -120,7 +117,7 @@ impl Place {
 
     /// Waits until a key that exists at a revision is deleted.
     async fn deleted(&self, key: Key, since: Revision) -> Result<(), Status> {
-        let mut follower = Follower::new(self.backend.store.clone(), KeyRange::Key(key), Some(since.next()));
+        let mut follower = self.backend.follow(KeyRange::Key(key), Some(since.next()))?;
         loop {
             match follower.next().await.map_err(|error| failed(&error))? {
                 WatchMessage::Changes { changes, .. } if changes.iter().any(|change| change.entry.is_none()) => {

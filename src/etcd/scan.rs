@@ -37,8 +37,7 @@ impl Scan {
         let Some(start) = self.next.take() else { return Ok(None) };
         let range = Range { revision: self.revision, limit: PAGE, ..Range::all(KeyRange::Span { start, end: None }) };
         let (revision, answer) = self.backend.range(range, Consistency::Linearizable).await?;
-        // A store without changes has no revision to read at.
-        self.revision = self.revision.or(Some(revision)).filter(|revision| revision.0 > 0);
+        self.revision.get_or_insert(revision);
         if let Some(last) = answer.entries.last().filter(|_| answer.more) {
             // The first octets behind a key are the key and a zero.
             self.next = Some([last.key.octets(), &[0][..]].concat().into());

@@ -16,22 +16,25 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, body::Body};
 use tracing::{Instrument, debug, debug_span};
 
-use super::{Settings, authority::Authority, backend::Backend, gateway, services::Services};
+use super::{Settings, authority::Authority, backend::Backend, calls::Calls, gateway, services::Services};
 use crate::accept::accept_connections;
 
 /// Connection limit of a listener. A client of etcd keeps one connection and puts all calls into it.
 const MAX_CONNECTIONS: usize = 4096;
 /// Calls of one connection at a time: watches and waits for locks last.
 const MAX_STREAMS: u32 = 4096;
-/// Time limit for a TLS handshake, for the first octets of a connection, and for the head of a request.
+/// Time limit for a TLS handshake with the first octets behind it, and for the head of a request over HTTP/1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time without an open call after which a connection is closed: its slot is free for others, and clients of gRPC connect again
+/// with their next call. Also the time limit for the first call and for the head of a request over HTTP/2.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest list of headers of a request, in octets.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// Time after which a client that reads nothing is disconnected.
@@ -41,24 +44,102 @@ const PING_PAUSE: Duration = Duration::from_secs(20);
 /// Time for open calls to finish at shutdown. Watches never finish by themselves.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves connections until shutdown.
-///
-/// gRPC needs HTTP/2: the TLS configuration offers `h2` and `http/1.1` by ALPN.
-pub async fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationToken) {
-    let tls = settings.tls.clone();
-    let services = Services::new(Backend::new(settings, shutdown.clone()).await);
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let accept = async || {
-        let (stream, client) = listener.accept().await?;
-        set_options(&stream);
-        Ok::<_, io::Error>((stream, client))
-    };
-    let admit = |_: &_| connections.clone().try_acquire_owned().map_err(|_| "too many connections are open");
-    let serve = |stream: TcpStream, client: &std::net::SocketAddr| {
-        let connection = serve_connection(stream, tls.clone(), services.clone(), shutdown.clone());
-        connection.instrument(debug_span!("etcd", %client))
-    };
-    accept_connections("etcd", accept, admit, serve, &shutdown).await;
+/// Server of etcd's API. All its listeners share the state of the cluster.
+#[derive(Clone)]
+pub struct Server {
+    services: Services,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    shutdown: CancellationToken,
+}
+
+/// Time limits of a connection.
+#[derive(Clone, Copy)]
+struct Limits {
+    head: Duration,
+    idle: Duration,
+}
+
+impl Server {
+    /// Returns a server that serves until shutdown. Must be called within a runtime.
+    pub fn new(settings: Settings, shutdown: CancellationToken) -> Self {
+        let tls = settings.tls.clone();
+        let services = Services::new(Backend::new(settings, shutdown.clone()));
+        Self { services, tls, limits: Limits { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT }, shutdown }
+    }
+
+    /// Serves connections of a listener until shutdown.
+    ///
+    /// gRPC needs HTTP/2: the TLS configuration offers `h2` and `http/1.1` by ALPN.
+    pub async fn serve(self, listener: TcpListener) {
+        self.services.backend.ready().await;
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let accept = async || {
+            let (stream, client) = listener.accept().await?;
+            set_options(&stream);
+            Ok::<_, io::Error>((stream, client))
+        };
+        let admit = |_: &_| connections.clone().try_acquire_owned().map_err(|_| "too many connections are open");
+        let serve = |stream: TcpStream, client: &std::net::SocketAddr| {
+            self.clone().serve_connection(stream).instrument(debug_span!("etcd", %client))
+        };
+        accept_connections("etcd", accept, admit, serve, &self.shutdown).await;
+    }
+
+    async fn serve_connection(self, stream: TcpStream) {
+        let deadline = Instant::now() + self.limits.head;
+        let Some(tls) = &self.tls else {
+            return self.serve_http(stream, deadline).await;
+        };
+        match timeout_at(deadline, Box::pin(tls.accept(stream))).await {
+            Ok(Ok(stream)) => self.serve_http(stream, deadline).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_) => debug!("TLS handshake timed out"),
+        }
+    }
+
+    /// Serves a connection whose client must begin to speak HTTP until a deadline.
+    async fn serve_http<S>(&self, stream: S, deadline: Instant)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = match timeout_at(deadline, Authority::begin(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return debug!(%error, "connection failed"),
+            Err(_) => return debug!("connection closed: no request in time"),
+        };
+        let mut http = Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(self.limits.head).max_buf_size(MAX_HEADERS as usize);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS)
+            .adaptive_window(true)
+            .keep_alive_interval(Some(PING_PAUSE))
+            .keep_alive_timeout(PING_PAUSE);
+        let calls = Calls::default();
+        let service = service_fn(|request| {
+            let (services, calls) = (self.services.clone(), calls.clone());
+            async move { Ok::<_, Infallible>(calls.counted(respond(&services, request)).await) }
+        });
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let closing = async {
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = calls.idle(self.limits.idle) => debug!("connection closed: no open call"),
+            }
+        };
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = closing => {
+                connection.as_mut().graceful_shutdown();
+                timeout(SHUTDOWN_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = served {
+            debug!(%error, "connection failed");
+        }
+    }
 }
 
 /// Sets socket options. The kernel closes connections to dead hosts (tcp(7), TCP_USER_TIMEOUT).
@@ -66,56 +147,6 @@ fn set_options(stream: &TcpStream) {
     let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)));
     if let Err(error) = set {
         debug!(%error, "cannot set options of a connection");
-    }
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    services: Services,
-    shutdown: CancellationToken,
-) {
-    let Some(tls) = tls else {
-        // A connection without a first octet would not be in HTTP yet, and without its time limits.
-        if timeout(HEAD_TIMEOUT, stream.readable()).await.is_ok() {
-            serve_http(stream, services, shutdown).await;
-        }
-        return;
-    };
-    match timeout(HEAD_TIMEOUT, Box::pin(tls.accept(stream))).await {
-        Ok(Ok(stream)) => serve_http(stream, services, shutdown).await,
-        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-        Err(_) => debug!("TLS handshake timed out"),
-    }
-}
-
-async fn serve_http<S>(stream: S, services: Services, shutdown: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEADERS as usize);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS)
-        .adaptive_window(true)
-        .keep_alive_interval(Some(PING_PAUSE))
-        .keep_alive_timeout(PING_PAUSE);
-    let service = service_fn(|request| {
-        let services = services.clone();
-        async move { Ok::<_, Infallible>(respond(&services, request).await) }
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(Authority::new(stream)), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            timeout(SHUTDOWN_TIMEOUT, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = served {
-        debug!(%error, "connection failed");
     }
 }
 
@@ -129,5 +160,100 @@ async fn respond(services: &Services, request: Request<Incoming>) -> Response<Bo
         services.call(request.map(Body::new)).await
     } else {
         gateway::respond(services, request.map(Body::new)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::SocketAddr};
+
+    use futures_util::future::join_all;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::{mpsc, watch},
+    };
+    use tokio_rustls::{
+        TlsConnector,
+        rustls::{
+            ClientConfig, RootCertStore, ServerConfig,
+            crypto::ring,
+            pki_types::{PrivateKeyDer, ServerName},
+        },
+    };
+    use tokio_util::sync::DropGuard;
+
+    use super::*;
+    use crate::{model::token::Tokens, store::request::Store};
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    /// First octets of a request over HTTP/2, whose head goes on in a frame that does not come.
+    const HALF_HEAD: &[u8] = &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x83];
+
+    /// Starts a server that needs a token and has short time limits.
+    async fn start(tls: Option<TlsAcceptor>) -> (SocketAddr, DropGuard) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let settings = Settings {
+            store: Store::new(mpsc::channel(1).0),
+            tokens: Some(watch::channel(Tokens::default()).1),
+            tls,
+            client_urls: watch::channel(BTreeMap::new()).1,
+        };
+        let limits = Limits { head: Duration::from_millis(100), idle: Duration::from_millis(200) };
+        let server = Server { limits, ..Server::new(settings, shutdown.clone()) };
+        tokio::spawn(server.serve(listener));
+        (address, shutdown.drop_guard())
+    }
+
+    fn certificate() -> (TlsAcceptor, TlsConnector) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let server =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)))
+    }
+
+    /// Waits until the server has closed the connection.
+    async fn assert_closed<S: AsyncRead + Unpin>(mut stream: S, sent: &[u8]) {
+        let mut received = vec![];
+        let closed = timeout(Duration::from_secs(20), stream.read_to_end(&mut received)).await;
+        assert!(closed.is_ok(), "the connection stays open after {}", sent.escape_ascii());
+    }
+
+    #[tokio::test]
+    async fn client_that_sends_no_request_is_disconnected() {
+        let http2 = [PREFACE, SETTINGS].concat();
+        let cases = [
+            &b""[..],
+            b"P",
+            &PREFACE[..12],
+            PREFACE,
+            &http2,
+            &[&http2, HALF_HEAD].concat(),
+            b"POST /v3/kv/range HTTP/1.1\r\nHost:",
+            b"POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+            b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n",
+        ];
+        let (acceptor, connector) = certificate();
+        let (plain, _plain) = start(None).await;
+        let (secure, _secure) = start(Some(acceptor)).await;
+        assert_closed(TcpStream::connect(secure).await.unwrap(), b"no handshake").await;
+        let each = cases.iter().map(async |sent| {
+            let mut stream = TcpStream::connect(plain).await.unwrap();
+            stream.write_all(sent).await.unwrap();
+            assert_closed(stream, sent).await;
+            let stream = TcpStream::connect(secure).await.unwrap();
+            let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+            stream.write_all(sent).await.unwrap();
+            assert_closed(stream, sent).await;
+        });
+        join_all(each).await;
     }
 }

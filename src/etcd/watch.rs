@@ -32,7 +32,7 @@ use super::{
     },
 };
 use crate::store::{
-    key::{KeyRange, Revision},
+    key::Revision,
     query::{Consistency, Query},
     watch::WatchMessage,
 };
@@ -141,6 +141,14 @@ impl Watches {
             Ok(range) => range,
             Err(status) => return self.refuse(status.message()).await,
         };
+        let follower = match self.backend.follow(range, revision(request.start_revision)) {
+            Ok(follower) => follower,
+            // etcd states the whole error.
+            Err(status) => {
+                let text = format!("rpc error: code = {:?} desc = {}", status.code(), status.message());
+                return self.refuse(&text).await;
+            }
+        };
         let Some(id) = self.id(request.watch_id) else {
             return self.refuse("mvcc: duplicate watch ID provided on the WatchStream").await;
         };
@@ -153,7 +161,7 @@ impl Watches {
             seen: seen.clone(),
             advanced: self.advanced.clone(),
         };
-        let task = tokio::spawn(watch.run(range, revision(request.start_revision)));
+        let task = tokio::spawn(watch.run(follower));
         self.running.insert(id, Running { task, seen });
     }
 
@@ -192,12 +200,13 @@ impl Watches {
 
     /// Tells the client that it has all changes up to the revision of its request, once that is so.
     async fn report_progress(&mut self) {
+        let Some(wanted) = self.wanted else { return };
         self.running.retain(|_, watch| !watch.task.is_finished());
         let seen = self.running.values().map(|watch| watch.seen.load(Ordering::Acquire)).min();
-        let (Some(wanted), Some(seen)) = (self.wanted, seen) else { return };
-        if seen >= wanted.0 {
+        if seen.is_some_and(|seen| seen >= wanted.0) {
             self.wanted = None;
-            let header = self.backend.header(Revision(seen));
+            // Watches of future revisions have "seen" more than there is.
+            let header = self.backend.header(wanted);
             self.respond(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() }).await;
         }
     }
@@ -219,15 +228,14 @@ struct OneWatch {
 }
 
 impl OneWatch {
-    async fn run(self, range: KeyRange, from: Option<Revision>) {
-        if let Err(status) = self.follow(range, from).await {
+    async fn run(self, follower: Follower) {
+        if let Err(status) = self.follow(follower).await {
             let _is_open = self.responses.send(Err(status)).await;
         }
         self.advanced.notify_one();
     }
 
-    async fn follow(&self, range: KeyRange, from: Option<Revision>) -> Result<(), Status> {
-        let mut follower = Follower::new(self.backend.store.clone(), range, from);
+    async fn follow(&self, mut follower: Follower) -> Result<(), Status> {
         let (mut is_created, mut last) = (false, Instant::now());
         loop {
             let message = follower.next().await.map_err(|error| failed(&error))?;

@@ -10,8 +10,32 @@ use tokio::{
 
 use crate::store::TestStore;
 
+/// A response with a line for each message, and its connection.
+pub struct Lines(BufReader<TcpStream>);
+
+impl Lines {
+    /// Sends a request on a connection of its own.
+    pub async fn start(address: SocketAddr, head: &str, body: &str) -> Self {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = format!("{head}\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        connection.write_all(request.as_bytes()).await.unwrap();
+        Self(BufReader::new(connection))
+    }
+
+    /// Returns the next message, or the error that ends the stream.
+    pub async fn next(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).await.unwrap() > 0, "the stream ended");
+            if let Ok(value @ Value::Object(_)) = serde_json::from_str(&line) {
+                return value;
+            }
+        }
+    }
+}
+
 /// Sends a request on a connection of its own. Returns the status and the body.
-async fn send(address: SocketAddr, head: &str, body: &str) -> (u16, Value) {
+pub async fn send(address: SocketAddr, head: &str, body: &str) -> (u16, Value) {
     let mut connection = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let request = format!("{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
@@ -96,20 +120,13 @@ async fn keys_are_served_in_json() {
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_is_a_line_for_each_response() {
     let store = TestStore::start().await;
-    let connection = TcpStream::connect(store.address).await.unwrap();
-    let mut connection = BufReader::new(connection);
     let create = json!({"create_request": {"key": "Zm9v", "start_revision": "2"}});
     let body = format!("{create} {}", json!({"progress_request": {}}));
-    let head = format!("POST /v3/watch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-    connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut lines = Lines::start(store.address, "POST /v3/watch HTTP/1.1", &body).await;
     post(&store, "/v3/kv/put", json!({"key": "Zm9v", "value": "YmFy"})).await;
     let mut results = vec![];
     while results.len() < 3 {
-        let mut line = String::new();
-        assert!(connection.read_line(&mut line).await.unwrap() > 0, "the stream ended after {results:?}");
-        if let Ok(Value::Object(line)) = serde_json::from_str(&line) {
-            results.push(line["result"].clone());
-        }
+        results.push(lines.next().await["result"].clone());
     }
     assert_eq!(results[0]["created"], true);
     // Progress is reported once all watches have seen the revision of the request.
@@ -117,6 +134,20 @@ async fn watch_is_a_line_for_each_response() {
     assert!(progress["header"]["revision"].is_string());
     let event = results.iter().find_map(|result| result["events"].get(0)).unwrap();
     assert_eq!(event["kv"]["key"], "Zm9v");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_of_a_watch_from_a_future_revision_is_that_of_the_store() {
+    let store = TestStore::start().await;
+    post(&store, "/v3/kv/put", json!({"key": "Zm9v", "value": "YmFy"})).await;
+    let create = json!({"create_request": {"key": "Zm9v", "start_revision": "1000"}});
+    let body = format!("{create} {}", json!({"progress_request": {}}));
+    let mut lines = Lines::start(store.address, "POST /v3/watch HTTP/1.1", &body).await;
+    let (created, progress) = (lines.next().await, lines.next().await);
+    assert_eq!((&created["result"]["created"], &progress["result"]["watch_id"]), (&json!(true), &json!("-1")));
+    assert_eq!(progress["result"]["header"]["revision"], "2");
+    let (_, answer) = post(&store, "/v3/auth/status", json!({})).await;
+    assert_eq!(answer["header"]["revision"], "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

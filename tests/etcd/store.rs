@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use muster::{
-    etcd::{Settings, serve},
+    etcd::{Server, Settings},
     model::token::Tokens,
     store::{
         expiry::Expiry,
@@ -30,6 +30,7 @@ pub struct TestStore {
     /// Address of etcd's API.
     pub address: SocketAddr,
     voter: watch::Sender<Voter>,
+    tokens: Option<watch::Sender<Tokens>>,
     _stop: DropGuard,
 }
 
@@ -57,14 +58,20 @@ impl TestStore {
         let shutdown = CancellationToken::new();
         tokio::spawn(run(received, changed));
         let urls = BTreeMap::from([("node-1".to_owned(), vec![format!("http://{address}")])]);
+        let tokens = tokens.map(watch::Sender::new);
         let settings = Settings {
             store: Store::new(requests),
-            tokens: tokens.map(|tokens| watch::channel(tokens).1),
+            tokens: tokens.as_ref().map(watch::Sender::subscribe),
             tls: None,
             client_urls: watch::channel(urls).1,
         };
-        tokio::spawn(serve(listener, settings, shutdown.clone()));
-        Self { address, voter, _stop: shutdown.drop_guard() }
+        tokio::spawn(Server::new(settings, shutdown.clone()).serve(listener));
+        Self { address, voter, tokens, _stop: shutdown.drop_guard() }
+    }
+
+    /// Replaces the tokens that the API needs.
+    pub fn set_tokens(&self, tokens: Tokens) {
+        self.tokens.as_ref().unwrap().send_replace(tokens);
     }
 
     /// Loses the voter: all its watches end, and clients of the store are connected to another one.
