@@ -167,10 +167,10 @@ async fn respond(services: &Services, request: Request<Incoming>) -> Response<Bo
 mod tests {
     use std::{collections::BTreeMap, net::SocketAddr};
 
-    use futures_util::future::join_all;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::{mpsc, watch},
+        task::JoinSet,
     };
     use tokio_rustls::{
         TlsConnector,
@@ -230,8 +230,8 @@ mod tests {
     #[tokio::test]
     async fn client_that_sends_no_request_is_disconnected() {
         let http2 = [PREFACE, SETTINGS].concat();
-        let cases = [
-            &b""[..],
+        let cases: [&[u8]; 9] = [
+            b"",
             b"P",
             &PREFACE[..12],
             PREFACE,
@@ -245,15 +245,19 @@ mod tests {
         let (plain, _plain) = start(None).await;
         let (secure, _secure) = start(Some(acceptor)).await;
         assert_closed(TcpStream::connect(secure).await.unwrap(), b"no handshake").await;
-        let each = cases.iter().map(async |sent| {
-            let mut stream = TcpStream::connect(plain).await.unwrap();
-            stream.write_all(sent).await.unwrap();
-            assert_closed(stream, sent).await;
-            let stream = TcpStream::connect(secure).await.unwrap();
-            let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-            stream.write_all(sent).await.unwrap();
-            assert_closed(stream, sent).await;
-        });
-        join_all(each).await;
+        let mut clients = JoinSet::new();
+        for sent in cases.map(<[u8]>::to_vec) {
+            let connector = connector.clone();
+            clients.spawn(async move {
+                let mut stream = TcpStream::connect(plain).await.unwrap();
+                stream.write_all(&sent).await.unwrap();
+                assert_closed(stream, &sent).await;
+                let stream = TcpStream::connect(secure).await.unwrap();
+                let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+                stream.write_all(&sent).await.unwrap();
+                assert_closed(stream, &sent).await;
+            });
+        }
+        clients.join_all().await;
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyStream, StreamBody};
 use hyper::{
-    body::Frame,
+    body::{Body as HttpBody, Frame},
     http::{HeaderMap, Request, Response},
 };
 use prost_reflect::{DescriptorPool, MethodDescriptor};
@@ -85,6 +85,10 @@ type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends a stream with its token. etcd's clients start streams again after this error, with the token that they have then.
 fn until_revoked(body: Body, revoked: Revoked) -> Body {
+    // An error is in the headers, which must be the end of the response.
+    if body.is_end_stream() {
+        return body;
+    }
     let frames = stream::unfold(Some((BodyStream::new(body), revoked)), |state| async {
         let (mut frames, mut revoked) = state?;
         tokio::select! {
