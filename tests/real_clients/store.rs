@@ -1,4 +1,4 @@
-//! Clients of Consul's and of etcd's API in Python and Node.js, each on two nodes of a store of three voters.
+//! Clients of Consul's and of etcd's API in Python, Node.js and Rust, each on two nodes of a store of three voters.
 
 use std::{
     net::SocketAddr,
@@ -17,10 +17,14 @@ use crate::{
 
 /// Runs a script of this folder with two addresses of nodes.
 fn assert_runs(mut command: Command, name: &str, address: impl Fn(&Voters, usize) -> SocketAddr) {
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_clients").join(name));
+    assert_succeeds(command, address);
+}
+
+/// Runs a command with two addresses of nodes.
+fn assert_succeeds(mut command: Command, address: impl Fn(&Voters, usize) -> SocketAddr) {
     let voters = Voters::start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_clients").join(name);
-    command.arg(script).args([0, 1].map(|at| address(&voters, at).to_string()));
-    assert_success(&command.finish());
+    assert_success(&command.args([0, 1].map(|at| address(&voters, at).to_string())).finish());
 }
 
 /// Returns a command of Python with additional modules.
@@ -28,6 +32,14 @@ fn python(python: &Path, modules: &Path) -> Command {
     let mut command = process::command(python);
     command.args(["-W", "ignore"]).env("PYTHONPATH", modules);
     command
+}
+
+/// Returns a command of Node.js with the modules; skips the test if they are missing.
+fn node(test: &str) -> Option<Command> {
+    let modules = fetched(test, "node_modules").filter(|_| skip::tool(test, "node", "nodejs"))?;
+    let mut command = process::command("node");
+    command.env("NODE_PATH", modules);
+    Some(command)
 }
 
 fn consul(voters: &Voters, at: usize) -> SocketAddr {
@@ -53,10 +65,7 @@ fn python_consul_reads_writes_and_locks_keys() {
 
 #[test]
 fn node_consul_reads_writes_and_locks_keys() {
-    let test = "node_consul_reads_writes_and_locks_keys";
-    let Some(modules) = fetched(test, "node_modules").filter(|_| skip::tool(test, "node", "nodejs")) else { return };
-    let mut command = process::command("node");
-    command.env("NODE_PATH", modules);
+    let Some(command) = node("node_consul_reads_writes_and_locks_keys") else { return };
     assert_runs(command, "consul_store.js", consul);
 }
 
@@ -73,4 +82,16 @@ fn python_etcd3_watches_and_locks_keys() {
 fn python_etcd3gw_watches_and_locks_keys() {
     let Some(program) = fetched("python_etcd3gw_watches_and_locks_keys", "python/bin/python") else { return };
     assert_runs(python(&program, Path::new("")), "etcd3gw_client.py", Voters::etcd);
+}
+
+#[test]
+fn node_etcd3_watches_locks_and_elects() {
+    let Some(command) = node("node_etcd3_watches_locks_and_elects") else { return };
+    assert_runs(command, "etcd3_client.js", Voters::etcd);
+}
+
+#[test]
+fn rust_etcd_client_watches_locks_and_elects() {
+    let Some(program) = fetched("rust_etcd_client_watches_locks_and_elects", "etcd-client-calls") else { return };
+    assert_succeeds(process::command(program), Voters::etcd);
 }
