@@ -7,9 +7,9 @@ mod support;
 use std::{fs, net::SocketAddr, path::Path, thread};
 
 use hickory_proto::op::ResponseCode;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{
     agent::Agent,
+    certificates::Authority,
     decode, extended_error,
     process::{self, Finish},
     show_data, skip,
@@ -21,28 +21,6 @@ const A: u16 = 1;
 const WEB: &str = "{service: web, id: w1, address: 10.0.0.1, port: 80}";
 /// Name in the certificate.
 const NAME: &str = "dns.example";
-
-/// Certificate authority of a test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "authority of a test");
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes a certificate for these names, its key, and the authority's certificate.
-    fn certify(&self, folder: &Path, names: &[&str]) {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-        fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-        fs::write(folder.join("ca.pem"), self.0.pem()).unwrap();
-    }
-}
 
 /// Starts an agent with encrypted listeners, certified for [`NAME`] and 127.0.0.1, and a resolver for `upstream`.
 fn agent(authority: &Authority, upstream: Option<&Upstream>) -> Agent {
@@ -77,7 +55,7 @@ fn all_transports_give_the_same_answers() {
         return;
     }
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 300))]);
-    let agent = agent(&Authority::new(), Some(&upstream));
+    let agent = agent(&Authority::generate(), Some(&upstream));
     for (what, ways) in [
         ("DNS over TLS", &[&["+tls"][..]][..]),
         ("DNS over HTTPS", &[&["+https"][..], &["+https", "+https-get"]]),
@@ -101,7 +79,7 @@ fn renewed_certificate_is_used_without_a_restart() {
     if !skip::tool("renewed_certificate_is_used_without_a_restart", "kdig", "knot-dnsutils") {
         return;
     }
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let mut agent = agent(&authority, None);
     let address = agent.listening("DNS over TLS");
     let asked = |agent: &Agent| kdig(agent, address, &["+tls"], &["web.service.local", "SRV"]);
@@ -110,7 +88,7 @@ fn renewed_certificate_is_used_without_a_restart() {
     fs::write(agent.path("cert.pem"), "").unwrap();
     agent.wait_for_log("keeping the previous certificate");
     assert!(asked(&agent).contains("w1.web"));
-    let other = Authority::new();
+    let other = Authority::generate();
     other.certify(&agent.path(""), &[NAME]);
     agent.wait_for_log("certificate renewed");
     until("the new certificate, of another authority, is in use", || asked(&agent).contains("w1.web"));
@@ -121,7 +99,7 @@ fn invalid_https_requests_get_an_error_status() {
     if !skip::tool("invalid_https_requests_get_an_error_status", "curl", "curl") {
         return;
     }
-    let agent = agent(&Authority::new(), None);
+    let agent = agent(&Authority::generate(), None);
     let base = format!("https://{}", agent.listening("DNS over HTTPS"));
     let long = "A".repeat(6000);
     let get = |path: &str| vec![format!("{base}{path}")];
@@ -165,7 +143,7 @@ fn agent_behind(front: &Agent, upstream: &str) -> Agent {
 #[test]
 fn encrypted_upstreams_are_queried() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
-    let front = agent(&Authority::new(), Some(&upstream));
+    let front = agent(&Authority::generate(), Some(&upstream));
     let (tls, https) = (front.listening("DNS over TLS"), front.listening("DNS over HTTPS"));
     for server in [
         format!("tls://{tls}#{NAME}"),
@@ -193,7 +171,7 @@ fn encrypted_upstreams_are_queried() {
 #[test]
 fn upstream_with_wrong_certificate_is_rejected() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
-    let front = agent(&Authority::new(), Some(&upstream));
+    let front = agent(&Authority::generate(), Some(&upstream));
     let tls = front.listening("DNS over TLS");
     let agent = agent_behind(&front, &format!("tls://{tls}#other.example"));
     let reply = agent.ask("www.example.", A);
@@ -207,7 +185,7 @@ fn upstream_with_wrong_certificate_is_rejected() {
 #[test]
 fn closed_upstream_connection_is_reopened() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
-    let authority = Authority::new();
+    let authority = Authority::generate();
     let front = agent(&authority, Some(&upstream));
     let tls = front.listening("DNS over TLS");
     let config = format!(
