@@ -1,10 +1,17 @@
-//! Deadlines of leases, sessions and lock delays, as the leader keeps them.
+//! Deadlines of leases, sessions and lock delays, as each voter keeps them.
 //!
-//! Only the leader measures time. It proposes [`Command::Expire`] at a deadline, never before. A new leader does not know when
-//! its predecessor last renewed a lease: it starts each time to live from the beginning, or from the time left that is
-//! recorded in the state. The time left is recorded once half of a time to live has passed without a renewal, and again at
-//! each further quarter: a change of the leader lengthens a life by less than half of the time to live. Clients renew earlier,
-//! so that a renewal writes nothing to the log.
+//! The leader proposes [`Command::Expire`] at a deadline, never before. All voters measure time, so that a new leader goes on
+//! with its own deadlines. They follow from the log alone, which lacks most renewals: clients renew often, and a renewal must
+//! not cost a write. Hence two rules:
+//!
+//! - The leader records the time left once half of a time to live has passed without a renewal, and again at each further
+//!   quarter. The next renewal is recorded, too, before the client is told of it.
+//! - The first renewal of a lease in a term is recorded likewise, unless the lease was granted in the term.
+//!
+//! A lease may thus have been renewed without a record only if it was granted or renewed in the current term, and no time left
+//! was recorded since. When a voter sees the next term begin, it starts the time to live of such a lease from the beginning. It
+//! keeps all other deadlines, so that further terms do not lengthen a life. A new leader leaves each lease at least a
+//! quarter of its time to live: its client could not renew it without a leader.
 //!
 //! Points in time are durations since any fixed moment, on a clock that does not step.
 
@@ -27,14 +34,27 @@ use super::{
 
 /// Pause before a command is due again whose proposal failed: longer than a proposal takes.
 const RETRY: Duration = Duration::from_secs(1);
+/// Share of its time to live that each lease has left when a leader begins: one part in this number.
+const GRACE: u32 = 4;
 /// Number of commands that are due at once. More follow immediately: a proposal of all would delay every other one.
 const MAX_DUE: usize = 1000;
 
-/// Deadlines on the leader.
+/// The beginning of the current term, as a voter has seen it in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TermStart {
+    /// Index of the entry with which the term began, or the last one of a snapshot that may have replaced it.
+    pub index: u64,
+    /// [`State::grants`] at that time; 0 if it is not known.
+    pub grants: u64,
+}
+
+/// Deadlines on a voter.
 #[derive(Clone, Debug, Default)]
 pub struct Expiry {
     /// Lifetimes of the state that was last followed.
     lifetimes: OrdMap<LifetimeId, Lifetime>,
+    /// The term of that state.
+    term: TermStart,
     /// Lock delays of that state.
     lock_delays: OrdMap<Key, LockDelay>,
     timers: BTreeMap<LifetimeId, Timer>,
@@ -49,8 +69,8 @@ pub struct Expiry {
 pub struct Renewed {
     /// Time to live.
     pub ttl: Duration,
-    /// True if a shorter time is recorded: [`Command::RecordRemaining`] with the whole time to live must be applied before the
-    /// client is told of the renewal.
+    /// True if the renewal must be recorded: [`Command::RecordRemaining`] with the whole time to live must be applied before
+    /// the client is told of it.
     pub record: bool,
 }
 
@@ -63,10 +83,18 @@ struct Timer {
     due: Duration,
     /// Time after which the time left is recorded again.
     step: Duration,
-    /// True if a time left was proposed for the state since the last renewal.
-    recorded: bool,
+    /// The last record that was proposed and not yet seen in the state.
+    proposed: Proposed,
     /// True if the end was proposed: the lease can no longer be renewed.
     expires: bool,
+}
+
+/// A record of the leader that is not yet seen in the state, and may never be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proposed {
+    Nothing,
+    TimeLeft,
+    Renewal,
 }
 
 /// What has a deadline.
@@ -77,27 +105,18 @@ enum Subject {
 }
 
 impl Expiry {
-    /// Returns the deadlines of a new leader. Call it once the leader has applied all commands of earlier terms: among them may
-    /// be records of times left.
-    pub fn start(now: Duration, state: &State) -> Self {
-        let mut expiry = Self { lifetimes: state.lifetime_map().clone(), ..Self::default() };
-        // Without the quarter that a session has in addition: the election has given it some time already, and twice its time
-        // to live must not pass.
-        for (id, lifetime) in state.lifetime_map() {
-            expiry.begin_for(now, *id, *lifetime, lifetime.ttl);
-        }
-        expiry.follow(now, state);
-        expiry
-    }
-
     /// Takes over what has begun and ended since the last call.
-    pub fn follow(&mut self, now: Duration, state: &State) {
+    pub fn follow(&mut self, now: Duration, state: &State, term: TermStart) {
+        let ended = std::mem::replace(&mut self.term, term);
+        if ended != term {
+            self.begin_term(now, ended);
+        }
         let followed = std::mem::replace(&mut self.lifetimes, state.lifetime_map().clone());
         for change in followed.diff(state.lifetime_map()) {
             match change {
                 DiffItem::Add(id, lifetime) => self.begin(now, *id, *lifetime),
                 DiffItem::Update { old: (_, old), new: (id, new) } if old.grant != new.grant => {
-                    self.begin(now, *id, *new);
+                    self.take_record(now, *id, *new);
                 }
                 DiffItem::Update { .. } => {}
                 DiffItem::Remove(id, _) => self.end(*id),
@@ -114,14 +133,61 @@ impl Expiry {
         }
     }
 
-    /// Starts the time to live of a lease or a session from the beginning. Returns `None` if there is none, or if its end was
-    /// proposed.
-    pub fn renew(&mut self, now: Duration, id: LifetimeId, state: &State) -> Option<Renewed> {
-        self.follow(now, state);
-        let lifetime = state.lifetime(id)?;
-        let timer = self.timers.get(&id).filter(|timer| !timer.expires)?;
-        let record = timer.recorded || lifetime.remaining.is_some();
+    /// Begins the next term: a lease starts from the beginning if the ended one may have renewed it without a record.
+    fn begin_term(&mut self, now: Duration, ended: TermStart) {
+        for (id, lifetime) in self.lifetimes.clone() {
+            if is_open(lifetime, ended) {
+                // Without the quarter that a session has in addition: the election has given it some time already. The next
+                // renewal is recorded in any case, so the time left is recorded early.
+                self.begin_for(now, id, lifetime, lifetime.ttl, lifetime.ttl / 4);
+            } else if let Some(mut timer) = self.remove_timer(id) {
+                // Commands of the ended term that were not applied before the new one never will be.
+                (timer.proposed, timer.expires) = (Proposed::Nothing, false);
+                self.insert_timer(id, timer);
+            }
+        }
+    }
+
+    /// Takes over a record, or another grant of the same id.
+    fn take_record(&mut self, now: Duration, id: LifetimeId, lifetime: Lifetime) {
+        let Some(former) = self.timers.get(&id).copied() else { return };
+        // The leader that proposed a time left knows better, and may have renewed the lease since.
+        if lifetime.remaining.is_some() && former.proposed != Proposed::Nothing {
+            return;
+        }
+        self.begin(now, id, lifetime);
+        if former.proposed == Proposed::TimeLeft
+            && let Some(timer) = self.timers.get_mut(&id)
+        {
+            // It was proposed behind the renewal that is seen now.
+            timer.proposed = Proposed::TimeLeft;
+        }
+    }
+
+    /// Prepares the deadlines for a member that becomes the leader, or is confirmed as the leader again. It must have followed the
+    /// state with all commands of earlier terms.
+    pub fn lead(&mut self, now: Duration) {
+        for (id, lifetime) in self.lifetimes.clone() {
+            let Some(timer) = self.timers.get(&id).copied().filter(|timer| !timer.expires) else { continue };
+            let least = if is_open(lifetime, self.term) { lifetime.ttl } else { lifetime.ttl / GRACE };
+            let deadline = now.saturating_add(least);
+            if timer.deadline < deadline {
+                self.remove_timer(id);
+                self.insert_timer(id, Timer { deadline, due: now.saturating_add(least / 2), ..timer });
+            }
+        }
+    }
+
+    /// Starts the time to live of a lease or a session from the beginning, on the leader, which has followed the newest state.
+    /// Returns `None` if there is none, or if its end was proposed.
+    pub fn renew(&mut self, now: Duration, id: LifetimeId) -> Option<Renewed> {
+        let lifetime = self.lifetimes.get(&id).copied()?;
+        let former = self.timers.get(&id).filter(|timer| !timer.expires)?.proposed;
+        let record = former != Proposed::Nothing || !is_open(lifetime, self.term);
         self.begin(now, id, Lifetime { remaining: None, ..lifetime });
+        if record && let Some(timer) = self.timers.get_mut(&id) {
+            timer.proposed = Proposed::Renewal;
+        }
         Some(Renewed { ttl: lifetime.ttl, record })
     }
 
@@ -145,7 +211,7 @@ impl Expiry {
     fn lifetime_due(&mut self, now: Duration, id: LifetimeId) -> Option<Command> {
         let mut timer = self.remove_timer(id)?;
         let command = if now < timer.deadline {
-            timer.recorded = true;
+            timer.proposed = Proposed::TimeLeft;
             timer.due = now.saturating_add(timer.step).min(timer.deadline);
             Command::RecordRemaining { id, remaining: timer.deadline - now }
         } else {
@@ -169,18 +235,26 @@ impl Expiry {
 
     /// Starts a timer, or starts it from the beginning.
     fn begin(&mut self, now: Duration, id: LifetimeId, lifetime: Lifetime) {
-        self.begin_for(now, id, lifetime, time_to_deadline(id, lifetime.ttl));
+        let whole = time_to_deadline(id, lifetime.ttl);
+        let until_record = if lifetime.remaining.is_some() { whole / 4 } else { whole / 2 };
+        self.begin_for(now, id, lifetime, whole, until_record);
     }
 
     /// Starts a timer for this time, or for the time that is recorded.
-    fn begin_for(&mut self, now: Duration, id: LifetimeId, lifetime: Lifetime, whole: Duration) {
+    fn begin_for(
+        &mut self,
+        now: Duration,
+        id: LifetimeId,
+        lifetime: Lifetime,
+        whole: Duration,
+        until_record: Duration,
+    ) {
         let left = lifetime.remaining.map_or(whole, |remaining| remaining.min(whole));
         let deadline = now.saturating_add(left);
-        let step = whole / 4;
-        let first_step = if lifetime.remaining.is_some() { step } else { whole / 2 };
-        let due = now.saturating_add(first_step).min(deadline);
+        let due = now.saturating_add(until_record).min(deadline);
         self.end(id);
-        self.insert_timer(id, Timer { deadline, due, step, recorded: false, expires: false });
+        let timer = Timer { deadline, due, step: whole / 4, proposed: Proposed::Nothing, expires: false };
+        self.insert_timer(id, timer);
     }
 
     fn end(&mut self, id: LifetimeId) {
@@ -208,6 +282,11 @@ impl Expiry {
             self.delays.insert(key, due);
         }
     }
+}
+
+/// Reports whether a leader of this term may have renewed a lease without a record.
+fn is_open(lifetime: Lifetime, term: TermStart) -> bool {
+    lifetime.grant > term.grants && lifetime.remaining.is_none()
 }
 
 /// Returns the time from a renewal to the deadline. A session has a quarter more than its time to live: as in Consul, it ends

@@ -53,7 +53,7 @@ pub struct State {
     sessions_changed: Revision,
     /// The same for the sessions of one node.
     node_sessions_changed: OrdMap<String, Revision>,
-    /// Number of lifetimes that have begun.
+    /// Number of lifetimes that have begun, and of records of their times left.
     grants: u64,
     /// Octets of keys and values, with [`ENTRY_OCTETS`] for each key, lease and session.
     octets: u64,
@@ -87,7 +87,7 @@ pub struct Lifetime {
     pub ttl: Duration,
     /// Time left when it was last recorded; `None`: the whole time to live.
     pub remaining: Option<Duration>,
-    /// Number of the grant: differs if the same id ended and was granted again.
+    /// Number of the grant, or of the last record of the time left: [`State::grants`] at that time.
     pub grant: u64,
 }
 
@@ -183,6 +183,11 @@ impl State {
         self.lifetimes.get(&id).copied()
     }
 
+    /// Number of lifetimes that have begun, and of records of their times left.
+    pub fn grants(&self) -> u64 {
+        self.grants
+    }
+
     /// Lock delays that are not over.
     pub fn lock_delays(&self) -> impl Iterator<Item = (&Key, LockDelay)> {
         self.lock_delays.iter().map(|(key, delay)| (key, *delay))
@@ -232,6 +237,8 @@ impl State {
             Command::DestroySession(id) | Command::Expire(LifetimeId::Session(id)) => self.end_session(batch, id),
             Command::RecordRemaining { id, remaining } => {
                 if let Some(lifetime) = self.lifetimes.get_mut(&id) {
+                    self.grants += 1;
+                    lifetime.grant = self.grants;
                     lifetime.remaining = (remaining < lifetime.ttl).then_some(remaining);
                 }
             }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,7 +20,12 @@ use super::{describe::describe, local::Local, renewal::Renewal};
 use crate::{
     model::catalog::Catalog,
     store::{
-        command::Command, expiry::Expiry, message::PeerRequest, peers::Peers, request::StoreError,
+        command::Command,
+        expiry::Expiry,
+        message::PeerRequest,
+        peers::Peers,
+        raft::{Applied, Voter},
+        request::StoreError,
         session_health::SessionHealth,
     },
 };
@@ -31,8 +36,6 @@ const SESSION_CHECK: Duration = Duration::from_secs(1);
 const REPLACEMENT: Duration = Duration::from_secs(3);
 /// Shortest time between two looks at new leases and sessions. All have a longer time to live.
 const FOLLOW: Duration = Duration::from_millis(100);
-/// Pause before a leader that no majority confirmed tries again.
-const RETRY: Duration = Duration::from_millis(500);
 /// Wait for a deadline if there is none.
 const NO_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -52,12 +55,14 @@ impl Duties {
     /// Carries out the duties while this member is the leader, until shutdown.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut roles = self.local.voter.role_changes();
+        let mut deadlines = Deadlines::new(&self.local.voter);
+        let mut follow = steady(FOLLOW);
         loop {
             // Without a confirmation, the entries of the former leader may not be applied yet.
             if self.may_lead() && self.local.voter.confirm().await.is_ok() {
                 info!(term = self.local.voter.role().term, "store: this node is the leader");
                 tokio::select! {
-                    () = self.lead() => {}
+                    () = self.lead(&mut deadlines) => {}
                     () = shutdown.cancelled() => return,
                 }
                 if !self.local.resigning.is_cancelled() {
@@ -66,7 +71,8 @@ impl Duties {
             }
             tokio::select! {
                 changed = roles.changed() => if !changed { return },
-                () = sleep(RETRY), if self.may_lead() => {}
+                // A leader that no majority confirmed tries again, too.
+                _ = follow.tick() => deadlines.follow(),
                 // Clients ask another node, or wait until there is a leader.
                 Some(refused) = self.renewals.recv() => drop(refused),
                 () = shutdown.cancelled() => return,
@@ -80,11 +86,10 @@ impl Duties {
     }
 
     /// Carries out the duties until this member is no longer the leader, or no majority confirms it: renewals do not arrive
-    /// then, and deadlines begin again afterwards.
-    async fn lead(&mut self) {
-        let mut applied = self.local.voter.applied();
-        let began = Instant::now();
-        let mut expiry = Expiry::start(Duration::ZERO, &applied.borrow_and_update().state);
+    /// then, and clients get time for them afterwards.
+    async fn lead(&mut self, deadlines: &mut Deadlines) {
+        deadlines.follow();
+        deadlines.expiry.lead(deadlines.now());
         self.agree_on_size().await;
         let mut health = SessionHealth::default();
         let mut sessions = steady(SESSION_CHECK);
@@ -92,28 +97,20 @@ impl Duties {
         let mut follow = steady(FOLLOW);
         let replacing = Arc::new(tokio::sync::Semaphore::new(1));
         while self.local.is_leader() {
-            let deadline = began + expiry.next().unwrap_or_else(|| began.elapsed() + NO_DEADLINE);
+            let next = deadlines.next();
             tokio::select! {
-                Some(renewal) = self.renewals.recv() => {
-                    // A lease that was just granted may not be known yet.
-                    expiry.follow(began.elapsed(), &self.local.voter.state());
-                    self.renew(&mut expiry, began.elapsed(), renewal).await;
-                }
-                _ = follow.tick() => {
-                    if applied.has_changed().unwrap_or(false) {
-                        expiry.follow(began.elapsed(), &applied.borrow_and_update().state);
-                    }
-                }
+                Some(renewal) = self.renewals.recv() => self.renew(deadlines, renewal).await,
+                _ = follow.tick() => deadlines.follow(),
                 // A process that was stopped finds deadlines passed, and no recent confirmation.
-                () = sleep_until(deadline) => if self.local.is_leader() {
-                    for command in expiry.due(began.elapsed()) {
+                () = sleep_until(next) => if self.local.is_leader() {
+                    for command in deadlines.expiry.due(deadlines.now()) {
                         self.propose(command).await;
                     }
                 },
                 _ = sessions.tick() => {
                     let state = self.local.voter.state();
                     let catalog = self.catalog.borrow().clone();
-                    let ended = health.ended(began.elapsed(), state.sessions(), &catalog);
+                    let ended = health.ended(deadlines.now(), state.sessions(), &catalog);
                     for (id, reason) in ended {
                         info!(session = %id, %reason, "store: session ends");
                         self.propose(Command::DestroySession(id)).await;
@@ -139,25 +136,24 @@ impl Duties {
         }
     }
 
-    async fn renew(&self, expiry: &mut Expiry, now: Duration, renewal: Renewal) {
-        let state = self.local.voter.state();
+    async fn renew(&self, deadlines: &mut Deadlines, renewal: Renewal) {
+        // A lease that was just granted may not be known yet.
+        deadlines.follow();
+        let now = deadlines.now();
         // A client that no longer waits has dropped its end.
         match renewal {
-            Renewal::Renew { id, done } => {
-                let renewed = expiry.renew(now, id, &state);
-                match renewed {
-                    Some(renewed) if renewed.record => {
-                        let ttl = renewed.ttl;
-                        let recorded = self.local.voter.queue(Command::RecordRemaining { id, remaining: ttl }).await;
-                        tokio::spawn(async move {
-                            let recorded = recorded.await.unwrap_or(Err(StoreError::NoLeader));
-                            drop(done.send(recorded.map(|_| Some(ttl))));
-                        });
-                    }
-                    renewed => drop(done.send(Ok(renewed.map(|renewed| renewed.ttl)))),
+            Renewal::Renew { id, done } => match deadlines.expiry.renew(now, id) {
+                Some(renewed) if renewed.record => {
+                    let ttl = renewed.ttl;
+                    let recorded = self.local.voter.queue(Command::RecordRemaining { id, remaining: ttl }).await;
+                    tokio::spawn(async move {
+                        let recorded = recorded.await.unwrap_or(Err(StoreError::NoLeader));
+                        drop(done.send(recorded.map(|_| Some(ttl))));
+                    });
                 }
-            }
-            Renewal::Remaining { id, done } => drop(done.send(expiry.remaining(now, id))),
+                renewed => drop(done.send(Ok(renewed.map(|renewed| renewed.ttl)))),
+            },
+            Renewal::Remaining { id, done } => drop(done.send(deadlines.expiry.remaining(now, id))),
         }
     }
 
@@ -165,6 +161,38 @@ impl Duties {
     /// is due again if it fails.
     async fn propose(&self, command: Command) {
         drop(self.local.voter.queue(command).await);
+    }
+}
+
+/// Deadlines by the clock of this node, which follow the applied state.
+struct Deadlines {
+    began: Instant,
+    expiry: Expiry,
+    applied: watch::Receiver<Applied>,
+}
+
+impl Deadlines {
+    fn new(voter: &Voter) -> Self {
+        let mut applied = voter.applied();
+        applied.mark_changed();
+        Self { began: Instant::now(), expiry: Expiry::default(), applied }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Takes over what was applied since the last call.
+    fn follow(&mut self) {
+        if self.applied.has_changed().unwrap_or(false) {
+            let applied = self.applied.borrow_and_update().clone();
+            self.expiry.follow(self.now(), &applied.state, applied.term);
+        }
+    }
+
+    /// The time at which a command is due.
+    fn next(&self) -> Instant {
+        self.expiry.next().map_or_else(|| Instant::now() + NO_DEADLINE, |due| self.began + due)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     Member, MemberId, Types,
     snapshot_file::{Meta, SnapshotFileError, Snapshots},
 };
-use crate::store::{command::Outcome, state::State};
+use crate::store::{command::Outcome, expiry::TermStart, state::State};
 
 type IoError = StorageError<MemberId>;
 type Membership = StoredMembership<MemberId, Member>;
@@ -24,12 +24,15 @@ pub(in crate::store) struct Applied {
     pub(in crate::store) state: State,
     /// Index of the last entry that was applied; 0: none.
     pub(in crate::store) index: u64,
+    /// The beginning of the term of that entry.
+    pub(in crate::store) term: TermStart,
 }
 
 /// The state machine.
 pub(super) struct Machine {
     state: State,
     last: Option<LogId<MemberId>>,
+    term: TermStart,
     membership: Membership,
     snapshots: Snapshots,
     max_octets: u64,
@@ -43,8 +46,8 @@ impl Machine {
             Some((meta, state)) => (meta.last_log_id, meta.last_membership, state),
             None => (None, Membership::default(), State::new(max_octets)),
         };
-        let applied = watch::Sender::new(applied(&state, last));
-        Ok(Self { state, last, membership, snapshots, max_octets, applied })
+        let applied = watch::Sender::new(applied(&state, last, TermStart::default()));
+        Ok(Self { state, last, term: TermStart::default(), membership, snapshots, max_octets, applied })
     }
 
     /// Follows the applied state.
@@ -53,12 +56,12 @@ impl Machine {
     }
 
     fn publish(&self) {
-        self.applied.send_replace(applied(&self.state, self.last));
+        self.applied.send_replace(applied(&self.state, self.last, self.term));
     }
 }
 
-fn applied(state: &State, last: Option<LogId<MemberId>>) -> Applied {
-    Applied { state: state.clone(), index: last.map_or(0, |last| last.index) }
+fn applied(state: &State, last: Option<LogId<MemberId>>, term: TermStart) -> Applied {
+    Applied { state: state.clone(), index: last.map_or(0, |last| last.index), term }
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -76,7 +79,11 @@ impl RaftStateMachine<Types> for Machine {
         let mut outcomes = Vec::new();
         for Entry { log_id, payload } in entries {
             outcomes.push(match payload {
-                EntryPayload::Blank => Vec::new(),
+                // A leader begins its term with it.
+                EntryPayload::Blank => {
+                    self.term = TermStart { index: log_id.index, grants: self.state.grants() };
+                    Vec::new()
+                }
                 EntryPayload::Normal(batch) => {
                     let commands = batch.commands().map_err(|error| undecodable(log_id, &error))?;
                     commands.into_iter().map(|command| self.state.apply(command)).collect()
@@ -116,6 +123,8 @@ impl RaftStateMachine<Types> for Machine {
             spawn_blocking(move || snapshots.install(max_octets)).await.map_err(|error| io(error.into()))?;
         self.state = installed.map_err(|error| failed(ErrorVerb::Read, &io::Error::other(error)))?;
         self.last = meta.last_log_id;
+        // Terms may have begun within the snapshot.
+        self.term = TermStart { index: meta.last_log_id.map_or(0, |last| last.index), grants: 0 };
         self.membership = meta.last_membership.clone();
         self.publish();
         Ok(())
