@@ -80,10 +80,21 @@ impl Follower {
 mod tests {
     use std::sync::Arc;
 
-    use tokio::sync::mpsc;
+    use tokio::{
+        sync::{mpsc, watch},
+        task::JoinSet,
+    };
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::store::{entry::Entry, key::Key, request::Request, watch::Change};
+    use crate::store::{
+        command::{Command, Operation},
+        entry::Entry,
+        key::Key,
+        node,
+        request::Request,
+        watch::Change,
+    };
 
     fn change(revision: u64) -> Change {
         let entry = Entry {
@@ -139,5 +150,54 @@ mod tests {
     fn changes(revision: u64, revisions: &[u64]) -> WatchMessage {
         let changes = revisions.iter().map(|revision| change(*revision)).collect();
         WatchMessage::Changes { revision: Revision(revision), changes }
+    }
+
+    /// Starts a store of one voter.
+    fn start(folder: &std::path::Path, shutdown: CancellationToken) -> Store {
+        let (requests, received) = mpsc::channel(1024);
+        let settings = node::Settings {
+            node: "a".to_owned(),
+            voters: vec!["a".to_owned()],
+            folder: folder.to_owned(),
+            max_octets: 1 << 30,
+            metrics: Default::default(),
+        };
+        let inputs = node::Inputs {
+            requests: received,
+            connections: mpsc::channel(1).1,
+            keyring: watch::channel(None).1,
+            addresses: watch::channel(Arc::default()).1,
+            catalog: watch::channel(Default::default()).1,
+        };
+        tokio::spawn(node::run(settings, inputs, shutdown));
+        Store::new(requests)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn watch_from_the_past_delivers_all_changes() {
+        const WRITES: u64 = 600;
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let store = start(folder.path(), shutdown.clone());
+        let mut writes = JoinSet::new();
+        for number in 0..WRITES {
+            let store = store.clone();
+            writes.spawn(async move {
+                let key = Key::new(format!("key/{number}")).unwrap();
+                let set = Operation::Set { key, value: "v".into(), flags: 0 };
+                // The store may not have a leader yet.
+                while store.write(Command::Operate(vec![set.clone()])).await.is_err() {}
+            });
+        }
+        writes.join_all().await;
+        let mut follower = Follower::new(store, KeyRange::prefix("key/"), Some(Revision(1)));
+        let mut seen = vec![];
+        while follower.seen().0 < 1 + WRITES {
+            if let WatchMessage::Changes { changes, .. } = follower.next().await.unwrap() {
+                seen.extend(changes.iter().map(|change| change.revision.0));
+            }
+        }
+        assert_eq!(seen, (2..2 + WRITES).collect::<Vec<_>>());
+        shutdown.cancel();
     }
 }
