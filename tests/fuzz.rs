@@ -32,6 +32,11 @@ fn anti_entropy() {
 }
 
 #[test]
+fn etcd_requests() {
+    fuzz("etcd", targets::etcd::run);
+}
+
+#[test]
 fn gossip() {
     fuzz("gossip", targets::gossip::run);
 }

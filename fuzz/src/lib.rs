@@ -5,6 +5,7 @@
 //! a file's name describes its content.
 
 pub mod anti_entropy;
+pub mod etcd;
 pub mod gossip;
 pub mod import;
 pub mod packet;

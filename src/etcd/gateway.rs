@@ -4,7 +4,7 @@
 //! out, and a stream is a line `{"result": …}` for each message.
 
 mod json;
-mod routes;
+pub(super) mod routes;
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Status, body::Body};
 
-use self::json::{decode_messages, encode_message, take_message};
+pub(super) use self::json::{decode_messages, encode_message, take_message};
 use super::{access::authorize, services::Services, version};
 use crate::store::query::{Consistency, Query};
 

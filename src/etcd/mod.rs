@@ -28,6 +28,7 @@ mod queue;
 mod scan;
 mod server;
 mod services;
+pub mod untrusted;
 mod version;
 mod watch;
 

@@ -2,6 +2,8 @@
 //!
 //! `proto/README.md` says how to generate the code after a change of the `.proto` files.
 
+use std::sync::LazyLock;
+
 use prost_reflect::DescriptorPool;
 
 /// Descriptors of all messages and services, encoded.
@@ -10,7 +12,8 @@ const DESCRIPTORS: &[u8] = include_bytes!("proto/generated/descriptors.bin");
 /// Returns the descriptors of all messages and services.
 pub(super) fn descriptors() -> DescriptorPool {
     // The octets are part of the program; a test decodes them.
-    DescriptorPool::decode(DESCRIPTORS).unwrap_or_default()
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap_or_default());
+    POOL.clone()
 }
 
 /// Keys and events.

@@ -10,7 +10,11 @@ use tonic::Status;
 const HEAD: usize = 5;
 
 /// Decodes a message in JSON, or all messages if `many`, into frames.
-pub(super) fn decode_messages(descriptor: &MessageDescriptor, many: bool, mut text: &[u8]) -> Result<Bytes, Status> {
+pub(in crate::etcd) fn decode_messages(
+    descriptor: &MessageDescriptor,
+    many: bool,
+    mut text: &[u8],
+) -> Result<Bytes, Status> {
     if text.trim_ascii().is_empty() {
         text = b"{}";
     }
@@ -33,7 +37,7 @@ pub(super) fn decode_messages(descriptor: &MessageDescriptor, many: bool, mut te
 }
 
 /// Takes the first message out of frames, if it is complete.
-pub(super) fn take_message(frames: &mut BytesMut) -> Option<Bytes> {
+pub(in crate::etcd) fn take_message(frames: &mut BytesMut) -> Option<Bytes> {
     let length = frames.get(1..HEAD)?.try_into().map(u32::from_be_bytes).ok()?;
     let length = usize::try_from(length).ok()?;
     if frames.len() - HEAD < length {
@@ -44,7 +48,7 @@ pub(super) fn take_message(frames: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// Returns a message in JSON.
-pub(super) fn encode_message(descriptor: &MessageDescriptor, message: Bytes) -> Result<Value, Status> {
+pub(in crate::etcd) fn encode_message(descriptor: &MessageDescriptor, message: Bytes) -> Result<Value, Status> {
     let fault = |error: String| Status::internal(format!("cannot write the response: {error}"));
     let options = SerializeOptions::new().use_proto_field_name(true);
     let message = DynamicMessage::decode(descriptor.clone(), message).map_err(|error| fault(error.to_string()))?;

@@ -38,7 +38,7 @@ const ROUTES: &[(&str, &str)] = &[
 ];
 
 /// Returns the path of the gRPC method that a path of the gateway calls.
-pub(super) fn method(path: &str) -> Option<&'static str> {
+pub(in crate::etcd) fn method(path: &str) -> Option<&'static str> {
     let rest = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?;
     ROUTES.iter().find(|(route, _)| *route == rest).map(|(_, method)| *method)
 }
