@@ -6,9 +6,17 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
+    runtime::Runtime,
 };
 
-use crate::store::TestStore;
+use crate::{
+    store::TestStore,
+    support::{
+        document::{block, commands},
+        process::{self, Finish},
+        skip,
+    },
+};
 
 /// A response with a line for each message, and its connection.
 pub struct Lines(BufReader<TcpStream>);
@@ -167,4 +175,25 @@ async fn requests_of_web_pages_are_rejected() {
     let head = "POST /v3/kv/put HTTP/1.1\r\nOrigin: http://example.com";
     let (status, _) = send(store.address, head, r#"{"key": "Zm9v"}"#).await;
     assert_eq!(status, 403);
+}
+
+#[test]
+fn documented_request_has_the_documented_answer() {
+    if !skip::tool("documented_request_has_the_documented_answer", "curl", "curl") {
+        return;
+    }
+    let runtime = Runtime::new().unwrap();
+    let store = runtime.block_on(TestStore::start());
+    let put = json!({"key": "Y29uZmlnL2NvbG9y", "value": "Ymx1ZQ=="});
+    assert_eq!(runtime.block_on(post(&store, "/v3/kv/put", put)).0, 200);
+    for (command, expected) in commands(&block("docs/etcd.md", "run: gateway")) {
+        let command = command.replace("localhost:2379", &store.address.to_string());
+        let output = process::command("sh").args(["-c", &command]).finish();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // Parts of the answer are left out.
+        let mut rest = text.as_str();
+        for part in expected.trim().split('…') {
+            rest = rest.split_once(part).unwrap_or_else(|| panic!("{command} prints {text}")).1;
+        }
+    }
 }
