@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fs, net::SocketAddr, path::Path, thread};
+use std::{fs, net::SocketAddr, thread};
 
 use hickory_proto::op::ResponseCode;
 use support::{
