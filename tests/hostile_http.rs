@@ -222,27 +222,20 @@ fn malformed_requests_for_keys_are_refused() {
     assert_healthy(&agent);
 }
 
-/// The OpenAPI description is valid, and responses conform to it.
+/// The OpenAPI description is valid, and responses conform to it, also with a store.
 #[test]
 fn responses_conform_to_the_openapi_description() {
-    conform("responses_conform_to_the_openapi_description", agent, |_| true);
-}
-
-/// The same for an agent with a store.
-#[test]
-fn responses_of_a_store_conform_to_the_openapi_description() {
-    let of_store = ["/v1/kv/", "/v1/session/", "/v1/txn", "/v1/status/", "/v1/muster/store"];
-    conform("responses_of_a_store_conform_to_the_openapi_description", store_agent, |path| {
-        of_store.iter().any(|prefix| path.starts_with(prefix))
-    });
-}
-
-/// Runs schemathesis on the endpoints whose path is `tried`.
-fn conform(test: &str, agent: fn() -> Agent, tried: impl Fn(&str) -> bool) {
+    let test = "responses_conform_to_the_openapi_description";
     if !["schemathesis", "openapi-spec-validator"].iter().all(|program| skip::python_tool(test, program)) {
         return;
     }
-    let agent = agent();
+    let of_store = ["/v1/kv/", "/v1/session/", "/v1/txn", "/v1/status/", "/v1/muster/store"];
+    conform(&agent(), |_| true);
+    conform(&store_agent(), |path| of_store.iter().any(|prefix| path.starts_with(prefix)));
+}
+
+/// Runs schemathesis on the endpoints whose path is `tried`.
+fn conform(agent: &Agent, tried: impl Fn(&str) -> bool) {
     let served = ask(agent.http(), "GET", "/v1/openapi.json", "");
     let run = |program: &str, arguments: &[&str]| {
         let output = process::command(program).args(arguments).current_dir(agent.path("")).finish();
@@ -289,9 +282,9 @@ fn conform(test: &str, agent: fn() -> Agent, tried: impl Fn(&str) -> bool) {
         "off",
     ];
     run("schemathesis", &arguments);
-    put(&agent, "agent/maintenance?enable=false", &Value::Null);
-    put(&agent, "muster/resume/host-a", &Value::Null);
-    assert_healthy(&agent);
+    put(agent, "agent/maintenance?enable=false", &Value::Null);
+    put(agent, "muster/resume/host-a", &Value::Null);
+    assert_healthy(agent);
 }
 
 /// Removes checks that send requests, and indexes that block, from the description.

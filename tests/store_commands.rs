@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use data_encoding::BASE64;
@@ -333,11 +333,7 @@ fn lock_with_a_limit_has_several_holders() {
     until("the fourth command runs", || started("d").exists());
     let ended: Vec<Option<i32>> = poll(|| {
         let ended: Vec<_> = holders.iter_mut().filter_map(|holder| holder.0.try_wait().unwrap()).collect();
-        if ended.is_empty() {
-            Err("no command has ended")
-        } else {
-            Ok(ended.iter().map(|status| status.code()).collect())
-        }
+        if ended.is_empty() { Err("no command has ended") } else { Ok(ended.iter().map(ExitStatus::code).collect()) }
     });
     assert_eq!(ended, [Some(125)]);
     assert_eq!(sessions(&agent).len(), 3);

@@ -68,7 +68,7 @@ pub(super) struct Args {
     /// Time for which a lost lock stays free, so that the former holder can end: at most 60s
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     lock_delay: Duration,
-    /// Number of hosts that may hold the lock at the same time, the same for all, as of `consul lock -n`
+    /// Number of hosts that may hold the lock at the same time; all of them must state the same number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_LIMIT))]
     limit: u64,
     /// Give up if the lock is not acquired within this time [default: wait indefinitely]
