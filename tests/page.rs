@@ -1,7 +1,7 @@
 //! The web page at `/ui`, served by the built program and used in a headless Chromium.
 //!
-//! `MUSTER_PAGE_IMAGES=1 cargo test --test page pictures` writes the pictures of the README, `docs/images/page-*.png`. Without
-//! the variable the tests only check these files.
+//! `MUSTER_PAGE_IMAGES=1 cargo test --test page pictures` writes the pictures of the documentation, `docs/images/page-*.png`.
+//! Without the variable the tests only check these files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 

@@ -1,4 +1,4 @@
-//! The pictures of the page in the README: made on request, otherwise checked.
+//! The pictures of the page in the documentation: made on request, otherwise checked.
 
 use std::{
     env, fs,
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     scene::{order_is, row_has, url},
-    support::{agent::Agent, browser::Browser, http::put},
+    support::{agent::Agent, browser::Browser, http::put, voters::Voters},
 };
 
 /// Set, it makes the tests write the pictures.
@@ -135,4 +135,22 @@ fn pictures_show_a_healthy_cluster_and_a_problem() {
     browser.wait("document.querySelector('.checks details').open");
     browser.wait("document.querySelector('section .events')?.innerText.includes('instance-down')");
     take(&browser, "page-problem.png");
+}
+
+#[test]
+fn picture_shows_a_key_with_its_lock_and_value() {
+    let Some(browser) = Browser::start("picture_shows_a_key_with_its_lock_and_value") else { return };
+    let voters = Voters::start();
+    let agent = voters.agent(0);
+    let session = json!({"Name": "checkout-2", "TTL": "30s"});
+    let session = put(agent, "session/create", &session).json()["ID"].as_str().unwrap().to_owned();
+    let value = json!({"leader": "checkout-2", "address": "10.20.0.12:9100", "since": "2026-03-01T08:00:00Z"});
+    put(agent, &format!("kv/shop/checkout/leader?acquire={session}"), &value);
+    browser.screen(SIZE.0, SIZE.1, "light");
+    browser.open(&url(agent, "#/store/key/shop/checkout/leader"));
+    browser.wait("document.querySelector('main dl')?.innerText.includes('held')");
+    browser.run("document.querySelector('.value button').click()", &json!([]));
+    browser.wait("document.querySelector('.value pre')?.innerText.includes('10.20.0.12')");
+    browser.run("document.activeElement.blur()", &json!([]));
+    take(&browser, "page-store.png");
 }
