@@ -1,7 +1,12 @@
 //! Linearizable reads and writes through all nodes under faults of processes, networks, clocks and disks.
 //!
 //! `MUSTER_STORE_OPERATIONS` sets the number of operations, `MUSTER_STORE_QUIET` the longest time between two faults in
-//! milliseconds, and `MUSTER_STORE_SEED` the schedule of faults of an earlier run.
+//! milliseconds, and `MUSTER_STORE_SEED` the schedule of faults of an earlier run. `MUSTER_STORE_PROGRAM` is another binary, such as
+//! an optimized one, for many operations:
+//!
+//! ```console
+//! # MUSTER_STORE_OPERATIONS=100000 MUSTER_STORE_PROGRAM=target/release/muster cargo test --test store_faults order -- --nocapture
+//! ```
 
 use std::{collections::BTreeMap, env, thread, time::Duration};
 

@@ -1,6 +1,7 @@
 //! Five hosts, three of them voters, each with a small disk in memory.
 
 use std::{
+    env,
     fs::{self, File},
     io::Write,
     os::unix::fs::symlink,
@@ -53,6 +54,7 @@ impl Scene {
             let setup = Setup {
                 data: Some(disks.link(at)),
                 environment: own.environment(),
+                program: env::var_os("MUSTER_STORE_PROGRAM").map(PathBuf::from),
                 lines: "store: {voters: [n1, n2, n3], etcd: {listen: [\"127.0.0.1:2379\"]}}\n".to_owned(),
                 ..Setup::default()
             };
