@@ -16,7 +16,7 @@ use crate::{
     schedule::Schedule,
     sessions::Keeper,
     support::{namespaces::join, skip, wait::until},
-    watchers::{LAST, Watcher, assert_complete},
+    watchers::{LAST, Watcher, assert_complete, assert_equal},
 };
 
 /// Operations unless the environment sets them.
@@ -114,9 +114,7 @@ fn clients_of_all_nodes_see_one_order_under_faults() {
         eprintln!("{fault:?}: {} times, at most {:?} without a write", periods.len(), longest.unwrap_or_default());
     }
     assert_linearizable(&recorded, &context);
-    for changes in &seen[1..] {
-        assert!(*changes == seen[0], "{context}: two watchers differ");
-    }
+    assert_equal(&seen, &context);
     assert_complete(&seen[0], &recorded, &context);
     for host in &scene.cluster.hosts {
         assert!(!host.agent().log().contains("panicked"), "{context}: {} panicked", host.node);

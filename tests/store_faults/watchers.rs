@@ -74,7 +74,8 @@ impl Watcher {
         let (mut stream, mut line) = (BufReader::new(stream), Vec::new());
         loop {
             match stream.read_until(b'\n', &mut line) {
-                Ok(0) => return Ok(()),
+                // The connection has ended, perhaps within a message.
+                Ok(_) if !line.ends_with(b"\n") => return Ok(()),
                 Ok(_) => {
                     if line.starts_with(b"{") {
                         self.take(&serde_json::from_slice(&line).unwrap(), next);
@@ -103,6 +104,20 @@ impl Watcher {
     pub(crate) fn finish(&self) -> Vec<Change> {
         let changes = std::mem::take(&mut *self.changes.lock().unwrap());
         changes.into_iter().take_while(|change| change.value != Some(LAST)).collect()
+    }
+}
+
+/// Asserts that all watchers have seen the same.
+pub(crate) fn assert_equal(seen: &[Vec<Change>], context: &str) {
+    for (at, changes) in seen.iter().enumerate() {
+        let len = changes.len().max(seen[0].len());
+        let Some(first) = (0..len).find(|number| changes.get(*number) != seen[0].get(*number)) else { continue };
+        let near = |changes: &[Change]| {
+            let near = changes.iter().skip(first.saturating_sub(2)).take(5);
+            near.map(|change| format!("{change:?}")).collect::<Vec<_>>()
+        };
+        let (here, there) = (near(changes), near(&seen[0]));
+        panic!("{context}: the watch of n{} differs from change {first}: {here:#?} instead of {there:#?}", at + 1);
     }
 }
 
