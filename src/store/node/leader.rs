@@ -1,7 +1,7 @@
 //! Duties of the leader: ends leases and sessions whose time is over or whose node or check has failed, ends lock delays, and
 //! replaces voters that lost their disk.
 //!
-//! Deadlines begin again with each leader, since the renewals of the former leader are not in the log.
+//! Every voter keeps the deadlines, which follow from the log ([`Expiry`]); only the leader acts on them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
