@@ -71,6 +71,7 @@ impl HttpBody for Counted {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
     use tokio::time::{Instant, sleep};
 
     use super::*;
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(started.elapsed(), limit);
 
         // A call and its response count; so does a call that is over before the limit.
-        let response = calls.counted(async { Response::new(Body::empty()) }).await;
+        let response = calls.counted(async { Response::new(Body::new(Full::new(Bytes::from("body")))) }).await;
         let later = async {
             sleep(limit * 3).await;
             drop(response);
