@@ -160,8 +160,8 @@ async fn voters_are_shown_and_changed() {
     let cases = [
         ("PUT /v1/muster/store/voters/host-d", 200, ""),
         ("DELETE /v1/muster/store/voters/host-b", 200, ""),
-        ("DELETE /v1/muster/store/voters/host-z", 500, "host-z is not a member of the store"),
-        ("PUT /v1/muster/store/voters/a.b", 400, "Invalid node \"a.b\""),
+        ("DELETE /v1/muster/store/voters/host-z", 409, "host-z is not a member of the store"),
+        ("PUT /v1/muster/store/voters/a.b", 400, "\"a.b\" is not a valid node name"),
         ("PUT /v1/muster/store/voters/", 400, "Missing node"),
     ];
     for (request, status, text) in cases {
