@@ -198,7 +198,7 @@ async fn self_counts_the_cluster() {
     let myself = json_of(&server, "/v1/agent/self").await;
     let status = json_of(&server, "/v1/muster/status").await;
     let expected = json!({
-        "Version": "1.2.3", "Domain": "service.local.", "Zone": null, "Advertise": ["10.0.0.7"], "AddressProblem": null, "Generation": 3, "Sealed": true,
+        "Version": "1.2.3", "Domain": "service.local.", "Zone": null, "Advertise": ["10.0.0.7"], "AddressProblem": null, "Store": false, "Generation": 3, "Sealed": true,
         "Listen": {"Dns": ["127.0.0.1:53"], "Http": ["[::1]:8500"], "Gossip": "10.0.0.7:7946"},
         "Partitioned": "1970-01-01T00:00:00Z", "Doubted": "1970-01-01T00:00:01Z", "Members": {"alive": 1, "held": 2, "left": 1}, "Diverging": {},
         "ExternalNodes": 0, "Conflicts": [], "Rejected": {"no key opens it": 7}, "Files": [], "Held": [],
