@@ -22,7 +22,7 @@ use crate::{
 /// Operations unless the environment sets them.
 const OPERATIONS: u64 = 8000;
 /// Longest time between two faults in milliseconds, unless the environment sets it.
-const QUIET: u64 = 2500;
+const QUIET: u64 = 4000;
 /// Clients on each host.
 const CLIENTS: u64 = 6;
 

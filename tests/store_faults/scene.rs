@@ -6,6 +6,7 @@ use std::{
     io::Write,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nix::{
@@ -41,11 +42,17 @@ pub(crate) struct Scene {
     pub(crate) commands: Vec<Commands>,
     injection: Injection,
     disks: Disks,
+    _only: MutexGuard<'static, ()>,
 }
+
+/// Held by the only scene: several would make each other slow.
+static ONLY: Mutex<()> = Mutex::new(());
 
 impl Scene {
     /// Starts the agents and waits for a leader. This thread gets mounts of its own, as do threads that it starts.
     pub(crate) fn start() -> Self {
+        // A test that failed has ended its scene as well.
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
         let (injection, disks) = (Injection::compile(), Disks::mount());
         let mut cluster = Cluster::without_agents(HOSTS as u8);
         let mut commands = Vec::new();
@@ -61,7 +68,7 @@ impl Scene {
             commands.push(own);
             cluster.start_agent(at, setup);
         }
-        let scene = Self { cluster, commands, injection, disks };
+        let scene = Self { cluster, commands, injection, disks, _only: only };
         scene.wait_until_recovered("start");
         scene
     }
