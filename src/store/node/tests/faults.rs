@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     cluster::{Cluster, Link, SOON},
+    id_of,
     workload::{Stores, Workload},
 };
 use crate::store::request::Status;
@@ -74,11 +75,6 @@ async fn kill(cluster: &mut Cluster, stores: &Stores, name: &str) {
 async fn run(cluster: &mut Cluster, stores: &Stores, name: &str) {
     cluster.run(name).await;
     publish(cluster, stores);
-}
-
-/// The id of a voter.
-fn id_of(status: &Status, name: &str) -> Option<u64> {
-    status.members.iter().find(|member| member.node == name && member.is_voter).map(|member| member.id)
 }
 
 /// Brings a fault about, lets it last, and ends it.

@@ -62,6 +62,24 @@ async fn get(store: &Store, name: &str) -> Option<String> {
     }
 }
 
+/// Waits until a node's own state has this value, which may be behind.
+async fn wait_for_value(store: &Store, name: &str, expected: &str) {
+    let until = Instant::now() + SOON;
+    loop {
+        let answer = store.read(Query::Key(key(name)), Consistency::Stale, None).await.unwrap();
+        if value(&answer.content).as_deref() == Some(expected) {
+            return;
+        }
+        assert!(Instant::now() < until, "{name} is not {expected}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The id of a voter.
+fn id_of(status: &Status, name: &str) -> Option<u64> {
+    status.members.iter().find(|member| member.node == name && member.is_voter).map(|member| member.id)
+}
+
 fn value(content: &Content) -> Option<String> {
     let Content::Entries(entries) = content else { panic!("{content:?}") };
     entries.first().map(|entry| String::from_utf8(entry.entry.value.to_vec()).unwrap())
@@ -160,21 +178,10 @@ async fn voter_with_a_replaced_disk_comes_back_under_a_new_id() {
     cluster.stop("c").await;
     cluster.wipe("c");
     cluster.run("c").await;
-    let id_of_c = |status: &Status| {
-        status.members.iter().filter(|member| member.node == "c" && member.is_voter).map(|member| member.id).next()
-    };
-    let former = id_of_c(&before);
-    cluster
-        .wait_for("a new id", |status| {
-            status.members.len() == 3 && id_of_c(status).is_some() && id_of_c(status) != former
-        })
-        .await;
-    let read = || cluster.store("c").read(Query::Key(key("key")), Consistency::Stale, None);
-    let until = Instant::now() + SOON;
-    while value(&read().await.unwrap().content).as_deref() != Some("kept") {
-        assert!(Instant::now() < until);
-        sleep(Duration::from_millis(50)).await;
-    }
+    let former = id_of(&before, "c");
+    let is_replaced = |status: &Status| status.members.len() == 3 && ![None, former].contains(&id_of(status, "c"));
+    cluster.wait_for("a new id", is_replaced).await;
+    wait_for_value(cluster.store("c"), "key", "kept").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,12 +23,7 @@ async fn recovered_voter_has_all_entries_and_is_the_only_one() {
     let mut cluster = Cluster::start(3, 0).await;
     put(cluster.store("a"), "key", "kept").await;
     let before = cluster.wait_for("members", |status| status.members.len() == 3 && status.cluster_id != 0).await;
-    let read = || cluster.store("a").read(Query::Key(key("key")), Consistency::Stale, None);
-    let until = Instant::now() + SOON;
-    while value(&read().await.unwrap().content).is_none() {
-        assert!(Instant::now() < until);
-        sleep(Duration::from_millis(20)).await;
-    }
+    wait_for_value(cluster.store("a"), "key", "kept").await;
     let folder = cluster.data("a");
     let refused = recover(&folder, "a").await.unwrap_err().to_string();
     assert!(refused.contains("an agent is using it"), "{refused}");
