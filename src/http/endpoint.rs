@@ -12,6 +12,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{Api, MAX_BODY_LEN, REQUEST_TIMEOUT, muster::watch::watch, openapi_parameters::Parameter};
 use crate::model::token::{Requirement, Scope};
 
+/// Time limit of a change of the store's voters: longer than the store's own, since a new voter receives the whole store first.
+pub(super) const CHANGE_OF_VOTERS: Duration = Duration::from_secs(330);
+/// Statuses of reads of a store that has no leader.
+pub(super) const READS_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR];
+/// Statuses of writes to a store that has no leader or no space.
+pub(super) const WRITES_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INSUFFICIENT_STORAGE];
+
 /// A method on a path.
 pub(super) struct Endpoint {
     /// HTTP method; `GET` includes `HEAD`.

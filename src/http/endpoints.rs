@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use axum::{
     Router,
     body::Bytes,
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -21,7 +21,7 @@ use super::{
         agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, kv, leader,
         mesh, metrics, mutations, session, txn,
     },
-    endpoint::{Answer, Body, Endpoint, rest},
+    endpoint::{Answer, Body, CHANGE_OF_VOTERS, Endpoint, READS_STORE, WRITES_STORE, rest},
     muster::{events, explain, nodes, status, store, store_entries, store_export},
     openapi,
     openapi_parameters::{
@@ -46,14 +46,6 @@ use crate::{
         Scope::{Operate, Read, Register},
     },
 };
-
-/// Time limit of a change of the store's voters: longer than the store's own, since a new voter receives the whole store first.
-const CHANGE_OF_VOTERS: Duration = Duration::from_secs(330);
-
-/// Statuses of reads of the store that has no leader.
-const READS_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR];
-/// Statuses of writes to the store that has no leader or no space.
-const WRITES_STORE: &[StatusCode] = &[StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INSUFFICIENT_STORAGE];
 
 /// All endpoints, in the order of the documentation.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
