@@ -11,15 +11,12 @@ use tokio::time::sleep;
 
 use super::{
     Attempt, RETRY,
-    session::{Failure, Held, KEY},
+    session::{Failure, Held, KEY, SEMAPHORE_FLAGS as FLAGS},
 };
 use crate::{
     api::kv::KeyValue,
     cli::client::{ClientError, REQUEST_TIMEOUT, segment},
 };
-
-/// Flags of semaphores of Consul's tool.
-pub(super) const FLAGS: u64 = 0xe0f6_9a2b_aa41_4de0;
 
 /// Content of the key `NAME/.lock`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use hyper::{Method, Response, StatusCode, body::Bytes};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Attempt, RETRY, semaphore};
+use super::{Attempt, RETRY};
 use crate::{
     api::kv::{KeyValue, SessionCreated},
     cli::client::{Client, ClientError, REQUEST_TIMEOUT, segment},
@@ -15,6 +15,8 @@ use crate::{
 /// Last part of the key, and flags of locks of Consul's tool.
 pub(super) const KEY: &str = ".lock";
 const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
+/// Flags of semaphores of Consul's tool.
+pub(super) const SEMAPHORE_FLAGS: u64 = 0xe0f6_9a2b_aa41_4de0;
 /// Longest wait for a change of the lock. The agent adds up to a sixteenth.
 const WAIT: Duration = Duration::from_secs(60);
 /// Time limit for ending the session. If the agent does not answer, the session expires.
@@ -144,7 +146,7 @@ impl<'c> Held<'c> {
         let Some(entry) = entries.into_iter().next() else {
             return Ok(Holder { session: None, index, modified: None, is_semaphore: false });
         };
-        let is_semaphore = entry.flags == semaphore::FLAGS;
+        let is_semaphore = entry.flags == SEMAPHORE_FLAGS;
         Ok(Holder { session: entry.session, index, modified: Some(entry.modify_index), is_semaphore })
     }
 
