@@ -153,6 +153,10 @@ impl Log {
     /// acknowledged, is removed.
     pub(super) fn open(folder: &Path, metrics: metrics::Store) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        // A folder that is not in its parent after a loss of power takes the log with it.
+        for parent in folder.ancestors().skip(1).take(2).filter(|parent| parent.is_dir()) {
+            File::open(parent)?.sync_all()?;
+        }
         let mut config = Config::new(folder.display());
         config.wal.chunk_max_size = Some(MAX_FILE);
         config.wal.read_buffer_size = Some(READ_BUFFER);
