@@ -6,7 +6,7 @@ use muster::{
     etcd::{Server, Settings},
     model::token::Tokens,
     store::{
-        expiry::Expiry,
+        expiry::{Expiry, TermStart},
         query::{Answer, Content, Query},
         request::{MemberStatus, Request, Status, Store, StoreError},
         state::State,
@@ -88,7 +88,7 @@ impl TestStore {
 async fn run(mut requests: mpsc::Receiver<Request>, voter: watch::Receiver<Voter>) {
     let started = Instant::now();
     let mut state = State::new(MAX_OCTETS);
-    let mut expiry = Expiry::start(started.elapsed(), &state);
+    let (mut expiry, term) = (Expiry::default(), TermStart::default());
     let states = watch::Sender::new(state.clone());
     let mut tick = interval(TICK);
     loop {
@@ -98,7 +98,7 @@ async fn run(mut requests: mpsc::Receiver<Request>, voter: watch::Receiver<Voter
                 for command in expiry.due(started.elapsed()) {
                     state.apply(command);
                 }
-                expiry.follow(started.elapsed(), &state);
+                expiry.follow(started.elapsed(), &state, term);
                 states.send_replace(state.clone());
                 continue;
             }
@@ -109,7 +109,7 @@ async fn run(mut requests: mpsc::Receiver<Request>, voter: watch::Receiver<Voter
         match request {
             Request::Write { command, done } => {
                 let outcome = leader().map(|()| state.apply(command));
-                expiry.follow(started.elapsed(), &state);
+                expiry.follow(started.elapsed(), &state, term);
                 states.send_replace(state.clone());
                 let _ = done.send(outcome);
             }
@@ -121,7 +121,7 @@ async fn run(mut requests: mpsc::Receiver<Request>, voter: watch::Receiver<Voter
                 tokio::spawn(follow(watch, messages, states.subscribe(), voter.clone()));
             }
             Request::Renew { id, done } => {
-                let renewed = leader().map(|()| expiry.renew(started.elapsed(), id, &state));
+                let renewed = leader().map(|()| expiry.renew(started.elapsed(), id));
                 let _ = done.send(renewed.map(|renewed| renewed.map(|renewed| renewed.ttl)));
             }
             Request::Status { done } => {
