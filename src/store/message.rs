@@ -104,6 +104,8 @@ pub struct KnownMember {
 pub enum PeerRefusal {
     /// The node is not the leader and has done nothing; holds the name of the leader that it knows.
     NotLeader(Option<String>),
+    /// The node stops, lets another one lead, and has done nothing.
+    Stopping,
     /// The request failed.
     Failed(StoreError),
 }

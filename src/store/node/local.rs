@@ -1,9 +1,9 @@
 //! Requests that this node's own member carries out: as the leader, or on its applied state.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{RwLock, mpsc, oneshot},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,8 @@ pub(super) struct Local {
     pub(super) renewals: mpsc::Sender<Renewal>,
     /// Cancelled when this node stops: its member no longer counts as the leader.
     pub(super) resigning: CancellationToken,
+    /// Held by each write until it is queued.
+    pub(super) accepting: Arc<RwLock<()>>,
     /// Cancelled when the member ends: a task that goes on with it keeps the log from being opened again.
     pub(super) ended: CancellationToken,
 }
@@ -61,6 +63,9 @@ impl Local {
 
     /// Refuses a request to the leader; with the name of the leader that this member knows, if that is another node.
     pub(super) fn other_leader(&self) -> PeerRefusal {
+        if self.resigning.is_cancelled() {
+            return PeerRefusal::Stopping;
+        }
         let role = self.voter.role();
         PeerRefusal::NotLeader(role.leader.filter(|_| !role.is_leader))
     }
@@ -81,10 +86,20 @@ impl Local {
 
     /// Applies a command.
     pub(super) async fn write(&self, command: Command) -> Result<Outcome, PeerRefusal> {
-        if !self.is_leader() {
-            return Err(self.other_leader());
-        }
-        self.voter.propose(command).await.map_err(PeerRefusal::Failed)
+        let outcome = {
+            let _accepting = self.accepting.read().await;
+            if !self.is_leader() {
+                return Err(self.other_leader());
+            }
+            self.voter.queue(command).await
+        };
+        outcome.await.unwrap_or(Err(StoreError::NoLeader)).map_err(PeerRefusal::Failed)
+    }
+
+    /// Refuses further requests to the leader. Returns once all writes that were accepted are queued.
+    pub(super) async fn refuse(&self) {
+        self.resigning.cancel();
+        drop(self.accepting.write().await);
     }
 
     /// Answers a query, after a change if asked for.

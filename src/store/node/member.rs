@@ -108,7 +108,7 @@ impl Node {
         let ended = self.shutdown.child_token();
         let (renewals, renewed) = mpsc::channel(RENEWALS);
         let resigning = CancellationToken::new();
-        let local = Local { voter, interests, renewals, resigning, ended: ended.clone() };
+        let local = Local { voter, interests, renewals, resigning, accepting: Arc::default(), ended: ended.clone() };
         let duties = Duties {
             local: local.clone(),
             renewals: renewed,

@@ -28,7 +28,7 @@ pub(super) async fn resign(local: &Local, peers: &Peers) {
         return;
     }
     // From now on, writes are refused: clients send them again, to the next leader.
-    local.resigning.cancel();
+    local.refuse().await;
     match timeout(LIMIT, hand_over(local, peers)).await {
         Ok(Some(leader)) => info!(leader, "store: another voter has taken over"),
         Ok(None) | Err(_) => warn!("store: no other voter has taken over; the others elect a leader"),

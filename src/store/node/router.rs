@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(7);
 const MEMBERSHIP: Duration = Duration::from_secs(300);
 /// Time limit for the status of the leader.
 const STATUS: Duration = Duration::from_secs(1);
+/// Time for which a request avoids a node that stops, which would not tell what became of it: as long as a node takes to stop.
+const STOPPING: Duration = Duration::from_secs(3);
 /// Pause before another attempt, so that nodes without a leader do not spin.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -103,6 +105,7 @@ impl Router {
                 Ok(answer) => return Ok(answer),
                 Err(PeerRefusal::Failed(error)) => return Err(error),
                 Err(PeerRefusal::NotLeader(leader)) => self.hear_of(leader),
+                Err(PeerRefusal::Stopping) => self.hear_of(None),
             }
         }
         let longest = wait.map_or(Duration::ZERO, |wait| wait.limit);
@@ -185,12 +188,14 @@ impl Router {
         here: impl Fn(Local) -> F,
     ) -> Result<T, StoreError> {
         let (mut was_reached, mut next) = (false, None::<String>);
+        let mut stopping = None::<(String, Instant)>;
         while Instant::now() < until {
             if let Some(local) = self.leading() {
                 match timeout_at(until, here(local)).await {
                     Ok(Ok(outcome)) => return Ok(outcome),
                     Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
                     Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
+                    Ok(Err(PeerRefusal::Stopping)) => self.hear_of(None),
                     Err(_) => return Err(StoreError::NoLeader),
                 }
             }
@@ -199,6 +204,9 @@ impl Router {
                 None => self.candidates(),
             };
             for node in candidates.iter().filter(|node| **node != *self.own) {
+                if stopping.as_ref().is_some_and(|(name, since)| name == node && since.elapsed() < STOPPING) {
+                    continue;
+                }
                 let limit = until.saturating_duration_since(Instant::now()).min(PATIENCE) + longest;
                 match exchange(&self.peers, node, &request(), limit).await {
                     Ok(reply) => match decode::<Result<T, PeerRefusal>>(&reply) {
@@ -214,6 +222,11 @@ impl Router {
                                 next = leader.filter(|leader| leader != node);
                                 break;
                             }
+                        }
+                        Some(Err(PeerRefusal::Stopping)) => {
+                            was_reached = true;
+                            self.hear_of(None);
+                            stopping = Some((node.clone(), Instant::now()));
                         }
                         None => debug!(node, "store: a reply cannot be read"),
                     },
