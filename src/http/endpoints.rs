@@ -383,12 +383,15 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .errors(READS_STORE)
             .json::<Vec<Exported>>(),
         Endpoint::get("/v1/muster/store/key/{key}", Some(Keys), store_entries::key, "Show a key without its value")
+            .errors(READS_STORE)
             .query(&[WAIT, STORE, JSON])
             .json::<api::store::KeyState>(),
         Endpoint::get("/v1/muster/store/leases", Read, store_entries::leases, "List leases of etcd's API")
+            .errors(READS_STORE)
             .query(&[JSON])
             .json::<api::store::Leases>(),
         Endpoint::get("/v1/muster/store/sessions", Read, store_entries::session_keys, "Count the keys of sessions")
+            .errors(READS_STORE)
             .query(&[JSON])
             .json::<Vec<api::store::SessionKeys>>(),
         // Streams of the endpoints above.

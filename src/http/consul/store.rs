@@ -36,6 +36,12 @@ impl Found {
         self.headers.remove(CONTENT_TYPE);
         (StatusCode::NOT_FOUND, self.headers).into_response()
     }
+
+    /// Returns the response for a missing key with a text, for endpoints that Consul does not have.
+    pub(crate) fn not_found(mut self, text: &str) -> Response {
+        self.headers.remove(CONTENT_TYPE);
+        (self.headers, ApiError(StatusCode::NOT_FOUND, text.to_owned())).into_response()
+    }
 }
 
 /// Returns the store.

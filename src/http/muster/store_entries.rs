@@ -49,7 +49,7 @@ pub(crate) async fn key(
     granted.require_keys(KeyAccess::Read, &KeyRange::Key(key.clone()))?;
     let found = read(&api, &query, query::Query::Key(key)).await?;
     let Content::Entries(entries) = &found.content else { return Err(unexpected()) };
-    let Some(state) = entries.first().and_then(state) else { return Ok(found.missing()) };
+    let Some(state) = entries.first().and_then(state) else { return Ok(found.not_found("There is no such key.")) };
     Ok((found.headers, json(&uri, &state)).into_response())
 }
 

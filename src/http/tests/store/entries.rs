@@ -20,7 +20,7 @@ async fn key_is_shown_without_its_value() {
     let state = json_of(&agent.server, &path("a/free")).await;
     assert_eq!((&state["Octets"], &state["Session"]), (&json!(0), &json!(null)));
     let (status, head, body) = agent.exchange(&format!("GET {}", path("none")), "", "").await;
-    assert!(status == 404 && body.is_empty() && head.contains("x-consul-index: "), "{head} {body}");
+    assert!(status == 404 && body == "There is no such key.\n" && head.contains("x-consul-index: "), "{head} {body}");
     let (status, text) = agent.ask(&format!("GET {}", path("%ff")), "").await;
     assert!(status == 400 && text.starts_with("Invalid key"), "{status} {text}");
     // Waits for a change of the key.
