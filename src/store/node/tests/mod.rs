@@ -266,9 +266,9 @@ async fn watch_neither_misses_nor_repeats_a_revision_across_leaders() {
         if count % 20 == 0 {
             let leader = cluster.leader().await;
             if count == 20 {
-                cluster.stop(&leader).await
+                cluster.stop(&leader).await;
             } else {
-                cluster.kill(&leader).await
+                cluster.kill(&leader).await;
             }
             cluster.run(&leader).await;
         }

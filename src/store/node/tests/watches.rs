@@ -85,9 +85,9 @@ async fn hundred_watches_see_each_revision_once_across_leaders_and_cuts() {
         match round {
             0 | 3 => {
                 if round == 0 {
-                    cluster.stop(&leader).await
+                    cluster.stop(&leader).await;
                 } else {
-                    cluster.kill(&leader).await
+                    cluster.kill(&leader).await;
                 }
                 cluster.leader().await;
                 cluster.run(&leader).await;
