@@ -60,8 +60,9 @@ impl Scene {
         roles::wait_for(what, || {
             // Some member may have lost its node, or not have started yet.
             let list = self.members.iter().map(Member::members).find(|list| !list.is_empty()).unwrap_or_default();
-            let count = |key: &str, value: &str| list.iter().filter(|member| member[key] == value).count();
-            let found = (count("role", "leader"), count("state", "streaming"));
+            let (leaders, others): (Vec<_>, Vec<_>) = list.iter().partition(|member| member["role"] == "leader");
+            let following = others.iter().filter(|member| member["state"] == self.programs.replica_state);
+            let found = (leaders.len(), following.count());
             if found == (1, replicas) { Ok(()) } else { Err(format!("{list:?}")) }
         });
     }

@@ -44,15 +44,17 @@ pub(crate) struct Programs {
     python: PathBuf,
     /// Folder of PostgreSQL's server programs.
     postgres: PathBuf,
+    /// State in which patroni lists a replica that follows the primary: "running" before patroni 3.1.
+    pub(crate) replica_state: &'static str,
 }
 
 impl Programs {
     /// Finds the programs; skips the test if one is missing.
     pub(crate) fn find(test: &str, origin: Origin) -> Option<Self> {
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/python/bin");
-        let (bin, how) = match origin {
-            Origin::PyPi => (python.clone(), "run tests/real_clients/install"),
-            Origin::Debian => (PathBuf::from("/usr/bin"), "apt-get install patroni python3-consul"),
+        let (bin, how, replica_state) = match origin {
+            Origin::PyPi => (python.clone(), "run tests/real_clients/install", "streaming"),
+            Origin::Debian => (PathBuf::from("/usr/bin"), "apt-get install patroni python3-consul", "running"),
         };
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let newest = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max();
@@ -61,7 +63,7 @@ impl Programs {
             && skip::file(test, &python, "run tests/real_clients/install")
             && skip::file(test, &postgres.join("initdb"), "apt-get install postgresql")
             && skip::tool(test, "unshare", "util-linux");
-        found.then_some(Self { bin, python, postgres })
+        found.then_some(Self { bin, python, postgres, replica_state })
     }
 
     /// Returns a command of a program of patroni, as an ordinary user.
