@@ -44,7 +44,7 @@ pub(crate) struct Programs {
     python: PathBuf,
     /// Folder of PostgreSQL's server programs.
     postgres: PathBuf,
-    /// State in which patroni lists a replica that follows the primary: "running" before patroni 3.1.
+    /// State in which patroni lists a replica that follows the primary: "running" in older versions.
     pub(crate) replica_state: &'static str,
 }
 
