@@ -54,7 +54,9 @@ impl Programs {
         let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/python/bin");
         let (bin, how, replica_state) = match origin {
             Origin::PyPi => (python.clone(), "run tests/real_clients/install", "streaming"),
-            Origin::Debian => (PathBuf::from("/usr/bin"), "apt-get install patroni python3-consul python3-etcd", "running"),
+            Origin::Debian => {
+                (PathBuf::from("/usr/bin"), "apt-get install patroni python3-consul python3-etcd", "running")
+            }
         };
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
         let newest = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists()).max();
