@@ -37,7 +37,11 @@ impl Client {
 
     /// Calls a method with one request and one response; `None` if the call fails.
     pub(crate) async fn call<T: Message + Default>(&self, path: &str, request: &impl Message) -> Option<T> {
-        self.stream(path, request).await?.next().await
+        let mut messages = self.stream(path, request).await?;
+        let response = messages.next().await;
+        // A stream that is dropped before its end is reset, and servers end connections with many of them.
+        messages.end().await;
+        response
     }
 
     /// Calls a method whose responses stream.
@@ -61,6 +65,14 @@ impl Client {
 }
 
 impl Messages {
+    /// Waits for the end of the call.
+    async fn end(&mut self) {
+        while let Some(Ok(data)) = self.body.data().await {
+            let _ = self.body.flow_control().release_capacity(data.len());
+        }
+        let _ = self.body.trailers().await;
+    }
+
     /// The next response; `None` at the end.
     pub(crate) async fn next<T: Message + Default>(&mut self) -> Option<T> {
         loop {
