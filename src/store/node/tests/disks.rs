@@ -221,6 +221,8 @@ async fn voter_without_the_snapshot_of_its_log_does_not_start_empty() {
     })
     .await
     .unwrap();
+    // The log is cut once Raft has heard of the snapshot, which it does between writes.
+    writer.wait_for(writer.acknowledged() + 100).await;
     writer.end().await;
     cluster.stop("a").await;
     fs::rename(cluster.data("a").join("snapshot"), cluster.data("a").join("kept")).unwrap();
