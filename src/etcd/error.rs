@@ -17,8 +17,6 @@ pub(super) enum Invalid {
     LeaseProvided,
     /// Too many requests or conditions in a transaction.
     TooManyOperations,
-    /// A transaction that writes a key twice.
-    DuplicateKey,
     /// An unknown order of entries.
     SortOption,
     /// A request above the limit of its size.
@@ -35,7 +33,6 @@ impl From<Invalid> for Status {
             Invalid::ValueProvided => (Code::InvalidArgument, "etcdserver: value is provided"),
             Invalid::LeaseProvided => (Code::InvalidArgument, "etcdserver: lease is provided"),
             Invalid::TooManyOperations => (Code::InvalidArgument, "etcdserver: too many operations in txn request"),
-            Invalid::DuplicateKey => (Code::InvalidArgument, DUPLICATE_KEY),
             Invalid::SortOption => (Code::InvalidArgument, "etcdserver: invalid sort option"),
             Invalid::TooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
             Invalid::TtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
@@ -46,8 +43,6 @@ impl From<Invalid> for Status {
 
 /// Text for a revision whose history is gone; watches state it as well.
 pub(super) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
-const DUPLICATE_KEY: &str = "etcdserver: duplicate key given in txn request";
-const LEASE_NOT_FOUND: &str = "etcdserver: requested lease not found";
 
 /// Returns the error for a request that the store refused.
 pub(super) fn refused(refusal: &Refusal) -> Status {
@@ -55,10 +50,10 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
         Refusal::NoSpace => (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
         Refusal::Compacted(_) => (Code::OutOfRange, COMPACTED),
         Refusal::Future(_) => (Code::OutOfRange, "etcdserver: mvcc: required revision is a future revision"),
-        Refusal::NoLease(_) => (Code::NotFound, LEASE_NOT_FOUND),
+        Refusal::NoLease(_) => (Code::NotFound, "etcdserver: requested lease not found"),
         Refusal::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Refusal::NoKey(_) => (Code::InvalidArgument, "etcdserver: key not found"),
-        Refusal::DuplicateKey(_) => (Code::InvalidArgument, DUPLICATE_KEY),
+        Refusal::DuplicateKey(_) => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
         // No request of etcd's API creates a session.
         Refusal::SessionExists(_) => return Status::unknown(refusal.to_string()),
     };
@@ -78,11 +73,6 @@ pub(super) fn failed(error: &StoreError) -> Status {
             Status::failed_precondition(format!("etcdserver: {error}"))
         }
     }
-}
-
-/// Returns the error for a lease that does not exist.
-pub(super) fn no_lease() -> Status {
-    Status::not_found(LEASE_NOT_FOUND)
 }
 
 /// Returns the error for a key that the store cannot have.

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{
     backend::Backend,
     convert::{number, unsigned},
-    error::{Invalid, failed, no_lease, unexpected},
+    error::{Invalid, failed, refused, unexpected},
     proto::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
         LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::token::KeyAccess,
     store::{
-        command::Command,
+        command::{Command, Refusal},
         key::KeyRange,
         lease::{LeaseId, LifetimeId, MAX_TTL, MIN_TTL},
         query::{Consistency, Content, Query},
@@ -67,7 +67,7 @@ impl Lease for Backend {
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
         let id = request.into_inner().id;
         if id == 0 {
-            return Err(no_lease());
+            return Err(refused(&Refusal::NoLease(LeaseId(id))));
         }
         self.require_lease(LeaseId(id), KeyAccess::Write).await?;
         let (revision, _) = self.write(Command::RevokeLease(LeaseId(id))).await?;

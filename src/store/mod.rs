@@ -30,3 +30,4 @@ pub mod session_health;
 pub mod state;
 pub mod status;
 pub mod watch;
+mod writes;

@@ -1,13 +1,11 @@
 //! etcd's transactions: checks, conversion into the store's, and the response.
 
-use std::collections::HashSet;
-
 use tonic::Status;
 
 use super::{delete, delete_response, key_range, put, put_response, range, range_response};
 use crate::{
     etcd::{
-        error::Invalid,
+        error::{Invalid, refused},
         proto::etcdserverpb::{
             Compare, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
             compare::{CompareResult, CompareTarget, TargetUnion},
@@ -15,12 +13,9 @@ use crate::{
             response_op::Response,
         },
     },
-    store::{
-        command::{
-            Comparison, Condition, MAX_REQUESTS, Target, Transaction, TransactionOutcome, TransactionRequest,
-            TransactionResponse,
-        },
-        key::{Key, KeyRange},
+    store::command::{
+        Comparison, Condition, MAX_REQUESTS, Target, Transaction, TransactionOutcome, TransactionRequest,
+        TransactionResponse,
     },
 };
 
@@ -32,8 +27,7 @@ const MAX_NESTED_REQUESTS: usize = 8 * MAX_REQUESTS;
 pub(in crate::etcd) fn transaction(request: TxnRequest) -> Result<Transaction, Status> {
     let mut budget = MAX_NESTED_REQUESTS;
     let transaction = converted(request, MAX_REQUESTS, &mut budget)?;
-    writes(&transaction.success)?;
-    writes(&transaction.failure)?;
+    transaction.check_writes().map_err(|refusal| refused(&refusal))?;
     Ok(transaction)
 }
 
@@ -92,53 +86,6 @@ fn target_of(target: CompareTarget, value: Option<TargetUnion>) -> Result<Target
         (CompareTarget::Lease, Some(TargetUnion::Lease(lease))) => Target::Lease(lease),
         (CompareTarget::Lease, _) => Target::Lease(0),
     })
-}
-
-/// Keys and ranges that a list of requests writes.
-#[derive(Default)]
-struct Writes {
-    puts: HashSet<Key>,
-    deletions: Vec<KeyRange>,
-}
-
-/// Collects the writes of a list of requests.
-///
-/// # Errors
-/// Fails if a key can be put twice, or put and deleted. Branches of a transaction within exclude each other.
-fn writes(requests: &[TransactionRequest]) -> Result<Writes, Status> {
-    let mut all = Writes::default();
-    for request in requests {
-        if let TransactionRequest::Delete { range, .. } = request {
-            all.deletions.push(range.clone());
-        }
-    }
-    for request in requests {
-        if let TransactionRequest::Transact(within) = request {
-            let Writes { mut puts, deletions } = writes(&within.success)?;
-            let failure = writes(&within.failure)?;
-            puts.extend(failure.puts);
-            for key in puts {
-                all.put(key)?;
-            }
-            all.deletions.extend(deletions);
-            all.deletions.extend(failure.deletions);
-        }
-    }
-    for request in requests {
-        if let TransactionRequest::Put(put) = request {
-            all.put(put.key.clone())?;
-        }
-    }
-    Ok(all)
-}
-
-impl Writes {
-    fn put(&mut self, key: Key) -> Result<(), Status> {
-        if self.deletions.iter().any(|range| range.contains(&key)) || !self.puts.insert(key) {
-            return Err(Invalid::DuplicateKey.into());
-        }
-        Ok(())
-    }
 }
 
 /// Returns the response to a transaction. Responses within it have the same header.

@@ -3,7 +3,7 @@
 //! As in etcd, all conditions, those of nested transactions included, are decided on the state before the transaction, and
 //! the requests of the branches taken are checked before the first is carried out.
 
-use std::{cmp::Ordering, collections::BTreeSet};
+use std::cmp::Ordering;
 
 use super::{State, batch::Batch};
 use crate::store::{
@@ -12,7 +12,7 @@ use crate::store::{
         TransactionResponse,
     },
     entry::{Entry, KeyEntry},
-    key::{Key, KeyRange},
+    key::KeyRange,
 };
 
 impl State {
@@ -23,8 +23,7 @@ impl State {
         batch: &mut Batch,
         transaction: Transaction,
     ) -> Result<TransactionOutcome, Refusal> {
-        Writes::of(&transaction.success)?;
-        Writes::of(&transaction.failure)?;
+        transaction.check_writes()?;
         before.check_transaction(&transaction)?;
         self.take_branch(before, batch, transaction)
     }
@@ -148,50 +147,4 @@ impl Condition {
 /// Compares a counter with a number of a client, which may be negative.
 fn compare(counter: u64, number: i64) -> Ordering {
     u64::try_from(number).map_or(Ordering::Greater, |number| counter.cmp(&number))
-}
-
-/// Keys and ranges that a branch of a transaction writes.
-#[derive(Debug, Default)]
-struct Writes<'a> {
-    puts: BTreeSet<&'a Key>,
-    deletions: Vec<&'a KeyRange>,
-}
-
-impl<'a> Writes<'a> {
-    /// Collects the writes of a branch.
-    ///
-    /// # Errors
-    /// Fails if one outcome of the branch puts a key twice, or puts a key and deletes it.
-    fn of(requests: &'a [TransactionRequest]) -> Result<Self, Refusal> {
-        let mut writes = Self::default();
-        for request in requests {
-            if let TransactionRequest::Delete { range, .. } = request {
-                writes.deletions.push(range);
-            }
-        }
-        for request in requests {
-            if let TransactionRequest::Transact(nested) = request {
-                let success = Self::of(&nested.success)?;
-                let failure = Self::of(&nested.failure)?;
-                // A nested transaction takes one of its branches: both may put the same key.
-                let puts: BTreeSet<_> = success.puts.union(&failure.puts).copied().collect();
-                for key in puts {
-                    writes.add_put(key)?;
-                }
-                writes.deletions.extend(success.deletions);
-                writes.deletions.extend(failure.deletions);
-            }
-        }
-        for request in requests {
-            if let TransactionRequest::Put(put) = request {
-                writes.add_put(&put.key)?;
-            }
-        }
-        Ok(writes)
-    }
-
-    fn add_put(&mut self, key: &'a Key) -> Result<(), Refusal> {
-        let deleted = self.deletions.iter().any(|range| range.contains(key));
-        if deleted || !self.puts.insert(key) { Err(Refusal::DuplicateKey(key.clone())) } else { Ok(()) }
-    }
 }
