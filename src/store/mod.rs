@@ -20,6 +20,7 @@ pub mod key;
 pub mod lease;
 pub mod message;
 pub mod node;
+pub mod pages;
 pub mod peers;
 pub mod query;
 mod raft;

@@ -27,7 +27,8 @@ use crate::{
     model::token::KeyAccess,
     store::{
         entry::KeyEntry,
-        key::{KeyRange, Revision},
+        key::KeyRange,
+        pages::Pages,
         query::{self, Consistency, Content, Range},
         request::{Store, StoreError},
     },
@@ -45,11 +46,7 @@ const PAGE_OCTETS: usize = 256 << 10;
 /// Position of an export.
 struct Export {
     store: Store,
-    prefix: KeyRange,
-    /// First key of the next page; `None`: the last page was read.
-    next: Option<Bytes>,
-    /// Revision of all pages, that of the first one; `None` before it.
-    revision: Option<Revision>,
+    pages: Pages,
     /// Entries of the next page.
     limit: u64,
     /// Text before the next page.
@@ -68,8 +65,7 @@ pub(crate) async fn export(
     let range = KeyRange::prefix(prefix.as_bytes().to_vec());
     granted.require_keys(KeyAccess::Read, &range)?;
     let store = store(&api)?.clone();
-    let next = Some(prefix.as_bytes().to_vec().into());
-    let mut export = Export { store, prefix: range, next, revision: None, limit: SMALL_PAGE, before: "[" };
+    let mut export = Export { store, pages: Pages::new(range, None), limit: SMALL_PAGE, before: "[" };
     // Errors of the first page have a status.
     let first = export.page().await.map_err(|error| store_error(&error))?.ok_or_else(unexpected)?;
     let rest = stream::try_unfold(export, |mut export| async move {
@@ -84,8 +80,8 @@ pub(crate) async fn export(
 impl Export {
     /// Returns the next part of the response; `None` at the end.
     async fn page(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Some(start) = self.next.clone() else { return Ok(None) };
-        let (entries, more) = self.read(start).await?;
+        let Some(page) = self.pages.next(self.limit) else { return Ok(None) };
+        let entries = self.read(page).await?;
         let octets: usize = entries.iter().map(|entry| entry.key.octets().len() + entry.entry.value.len()).sum();
         self.limit = match octets {
             ..PAGE_OCTETS => (self.limit * 2).min(LARGE_PAGE),
@@ -97,24 +93,18 @@ impl Export {
             text.push_str(&serde_json::to_string(&entry).map_err(|_| StoreError::Stopping)?);
             self.before = ",\n";
         }
-        self.next = entries.last().filter(|_| more).map(|last| [last.key.octets(), &b"\0"[..]].concat().into());
-        if self.next.is_none() {
+        if self.pages.is_over() {
             text.push_str(if self.before == "[" { "[]\n" } else { "]\n" });
         }
         Ok(Some(text.into()))
     }
 
-    /// Reads the entries from a key on. Returns whether others follow.
-    async fn read(&mut self, start: Bytes) -> Result<(Vec<KeyEntry>, bool), StoreError> {
-        let KeyRange::Span { end, .. } = &self.prefix else { return Ok((Vec::new(), false)) };
-        let range = KeyRange::Span { start, end: end.clone() };
-        let page = Range { revision: self.revision, limit: self.limit, ..Range::all(range) };
+    /// Reads a page.
+    async fn read(&mut self, page: Range) -> Result<Vec<KeyEntry>, StoreError> {
         let answer = self.store.read(query::Query::Range(page), Consistency::Linearizable, None).await?;
-        self.revision.get_or_insert(answer.revision);
-        match answer.content {
-            Content::Range(page) => Ok((page.entries, page.more)),
-            _ => Err(StoreError::Unreachable),
-        }
+        let Content::Range(page) = answer.content else { return Err(StoreError::Unreachable) };
+        self.pages.advance(answer.revision, &page);
+        Ok(page.entries)
     }
 }
 
