@@ -17,13 +17,13 @@ use super::{
             ProclaimResponse, ResignRequest, ResignResponse, election_server::Election,
         },
     },
-    queue::{Place, created_at, prefix, put},
+    queue::{Place, delete, if_created, prefix, put},
 };
 use crate::store::{
-    command::{Transaction, TransactionRequest},
+    command::TransactionRequest,
     entry::KeyEntry,
     key::{Key, KeyRange, Revision},
-    query::{Consistency, Range, Sort, SortBy},
+    query::{Range, Sort, SortBy},
     watch::WatchMessage,
 };
 
@@ -81,9 +81,8 @@ impl Election for Backend {
     async fn resign(&self, request: Request<ResignRequest>) -> Result<Response<ResignResponse>, Status> {
         let leader = request.into_inner().leader.ok_or_else(missing_leader)?;
         let key = Key::new(leader.key).map_err(bad_key)?;
-        let delete = TransactionRequest::Delete { range: KeyRange::Key(key.clone()), with_previous: false };
         // A leader that has lost its place has nothing to resign from: that is no error.
-        let header = self.as_leader(&key, leader.rev, delete).await?.or_else(|| self.header_now());
+        let header = self.as_leader(&key, leader.rev, delete(&key)).await?.or_else(|| self.header_now());
         Ok(Response::new(ResignResponse { header }))
     }
 }
@@ -96,9 +95,7 @@ impl Backend {
         created: i64,
         request: TransactionRequest,
     ) -> Result<Option<ResponseHeader>, Status> {
-        let conditions = vec![created_at(key, created)];
-        let transaction = Transaction { conditions, success: vec![request], failure: vec![] };
-        let (revision, outcome) = self.transact(transaction).await?;
+        let (revision, outcome) = self.transact(if_created(key, created, request)).await?;
         Ok(if outcome.succeeded { self.header(revision) } else { None })
     }
 
@@ -109,8 +106,7 @@ impl Backend {
             sort: Some(Sort { by: SortBy::Created, descending: false }),
             ..Range::all(KeyRange::prefix(prefix.clone()))
         };
-        let (revision, answer) = self.range(range, Consistency::Linearizable).await?;
-        Ok((revision, answer.entries.into_iter().next()))
+        self.first(range).await
     }
 
     fn leader_response(&self, revision: Revision, leader: &KeyEntry) -> LeaderResponse {

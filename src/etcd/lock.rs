@@ -7,12 +7,9 @@ use super::{
     backend::Backend,
     error::bad_key,
     proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse, lock_server::Lock},
-    queue::Place,
+    queue::{Place, delete},
 };
-use crate::store::{
-    command::TransactionRequest,
-    key::{Key, KeyRange},
-};
+use crate::store::key::Key;
 
 #[async_trait]
 impl Lock for Backend {
@@ -27,8 +24,7 @@ impl Lock for Backend {
 
     async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<UnlockResponse>, Status> {
         let key = Key::new(request.into_inner().key).map_err(bad_key)?;
-        let delete = TransactionRequest::Delete { range: KeyRange::Key(key), with_previous: false };
-        let (revision, _) = self.request(delete).await?;
+        let (revision, _) = self.request(delete(&key)).await?;
         Ok(Response::new(UnlockResponse { header: self.header(revision) }))
     }
 }

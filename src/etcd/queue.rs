@@ -5,6 +5,7 @@ use tonic::{Code, Status};
 
 use super::{
     backend::Backend,
+    convert::number,
     error::{COMPACTED, bad_key, failed, unexpected},
     proto::etcdserverpb::ResponseHeader,
 };
@@ -38,8 +39,18 @@ pub(super) fn prefix(name: &[u8]) -> Bytes {
     [name, b"/"].concat().into()
 }
 
+/// Returns the request that deletes a key.
+pub(super) fn delete(key: &Key) -> TransactionRequest {
+    TransactionRequest::Delete { range: KeyRange::Key(key.clone()), with_previous: false }
+}
+
+/// Returns the transaction that carries out a request if the key is still the one that was created at a revision.
+pub(super) fn if_created(key: &Key, created: i64, request: TransactionRequest) -> Transaction {
+    Transaction { conditions: vec![created_at(key, created)], success: vec![request], failure: vec![] }
+}
+
 /// Returns the condition that a key was created at a revision; 0: that there is no such key.
-pub(super) fn created_at(key: &Key, created: i64) -> Condition {
+fn created_at(key: &Key, created: i64) -> Condition {
     Condition { range: KeyRange::Key(key.clone()), target: Target::Created(created), comparison: Comparison::Equal }
 }
 
@@ -47,6 +58,14 @@ pub(super) fn created_at(key: &Key, created: i64) -> Condition {
 pub(super) fn put(key: &Key, value: Bytes, lease: i64) -> TransactionRequest {
     let lease = PutLease::Attach(LeaseId(lease));
     TransactionRequest::Put(Put { key: key.clone(), value: Some(value), lease, with_previous: false })
+}
+
+impl Backend {
+    /// Returns the first entry of a range, and the revision of the answer.
+    pub(super) async fn first(&self, range: Range) -> Result<(Revision, Option<KeyEntry>), Status> {
+        let (revision, answer) = self.range(range, Consistency::Linearizable).await?;
+        Ok((revision, answer.entries.into_iter().next()))
+    }
 }
 
 impl Place {
@@ -84,7 +103,7 @@ impl Place {
     pub(super) async fn head(&self) -> Result<Option<ResponseHeader>, Status> {
         loop {
             let (revision, before) = self.before().await?;
-            let (own_revision, own) = self.read(Range::all(KeyRange::Key(self.key.clone()))).await?;
+            let (own_revision, own) = self.backend.first(Range::all(KeyRange::Key(self.key.clone()))).await?;
             if own.is_none_or(|own| own.entry.created != self.created) {
                 return Err(Status::unknown("mutex: session is expired"));
             }
@@ -107,12 +126,7 @@ impl Place {
             bounds: RevisionBounds { max_created, ..RevisionBounds::default() },
             ..Range::all(KeyRange::prefix(self.prefix.clone()))
         };
-        self.read(range).await
-    }
-
-    async fn read(&self, range: Range) -> Result<(Revision, Option<KeyEntry>), Status> {
-        let (revision, answer) = self.backend.range(range, Consistency::Linearizable).await?;
-        Ok((revision, answer.entries.into_iter().next()))
+        self.backend.first(range).await
     }
 
     /// Waits until a key that exists at a revision is deleted.
@@ -141,10 +155,7 @@ impl Drop for Place {
         if self.is_kept {
             return;
         }
-        let delete = TransactionRequest::Delete { range: KeyRange::Key(self.key.clone()), with_previous: false };
-        let created = i64::try_from(self.created.0).unwrap_or(i64::MAX);
-        let leave =
-            Transaction { conditions: vec![created_at(&self.key, created)], success: vec![delete], failure: vec![] };
+        let leave = if_created(&self.key, number(self.created.0), delete(&self.key));
         let backend = self.backend.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { backend.transact(leave).await });
