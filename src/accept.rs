@@ -1,8 +1,9 @@
-//! Accept loop of the DNS and HTTP servers: connection limits, errors and shutdown.
+//! Accept loop of the servers for DNS, HTTP and etcd's API: connection limits, errors and shutdown.
 
 use std::{fmt::Display, io, time::Duration};
 
-use tokio::time::sleep;
+use socket2::SockRef;
+use tokio::{net::TcpStream, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
@@ -10,6 +11,8 @@ use crate::log_limit::LogLimiter;
 
 /// Pause after a failed accept, so that a lack of file descriptors (EMFILE) does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// Time after which a client of HTTP that reads nothing is disconnected.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Accepts connections until shutdown and serves each in its own task; then waits for the open ones to end.
 ///
@@ -63,6 +66,14 @@ pub async fn accept_connections<Connection, Peer, Slot, Limit, Accepted, Served>
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Sets options of a connection for HTTP. The kernel closes connections to dead hosts (tcp(7), `TCP_USER_TIMEOUT`).
+pub fn set_options(stream: &TcpStream) {
+    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)));
+    if let Err(error) = set {
+        debug!(%error, "cannot set options of a connection");
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -24,7 +23,7 @@ use tonic::{Code, body::Body};
 use tracing::{Instrument, debug, debug_span};
 
 use super::{Settings, authority::Authority, backend::Backend, calls::Calls, gateway, services::Services};
-use crate::accept::accept_connections;
+use crate::accept::{accept_connections, set_options};
 
 /// Connection limit of a listener. A client of etcd keeps one connection and puts all calls into it.
 const MAX_CONNECTIONS: usize = 4096;
@@ -37,8 +36,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest list of headers of a request, in octets.
 const MAX_HEADERS: u32 = 16 * 1024;
-/// Time after which a client that reads nothing is disconnected.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after which a silent HTTP/2 client is pinged; without an answer in as long again it is disconnected.
 const PING_PAUSE: Duration = Duration::from_secs(20);
 /// Time for open calls to finish at shutdown. Watches never finish by themselves.
@@ -143,13 +140,6 @@ impl Server {
 }
 
 /// Sets socket options. The kernel closes connections to dead hosts (tcp(7), TCP_USER_TIMEOUT).
-fn set_options(stream: &TcpStream) {
-    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)));
-    if let Err(error) = set {
-        debug!(%error, "cannot set options of a connection");
-    }
-}
-
 async fn respond(services: &Services, request: Request<Incoming>) -> Response<Body> {
     // Programs do not send an origin; a web page of another site could otherwise read and write keys through a browser.
     if request.headers().contains_key(header::ORIGIN) {

@@ -23,7 +23,7 @@ use std::{
 
 use axum::{Extension, Router};
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
@@ -36,7 +36,10 @@ use tracing::{Instrument, debug, debug_span};
 pub(super) use self::connection::serve_connection;
 use self::{credentials::OverUnixSocket, origin::OnLoopback};
 use super::{Api, blocking::BlockingQueries, router};
-use crate::{accept::accept_connections, metrics::Http};
+use crate::{
+    accept::{accept_connections, set_options},
+    metrics::Http,
+};
 
 /// Connection limit of all listeners together, if the process may open enough files: ten thousand waiting clients and a
 /// reserve. Further connections are closed.
@@ -55,8 +58,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD_LEN: usize = 16 * 1024;
 /// Most header lines of a request; more are answered with 431.
 const MAX_HEADERS: usize = 64;
-/// Time after which a client that reads nothing is disconnected.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Write buffer per connection, in octets; a stream produces more data only below this fill level.
 const WRITE_BUFFER: usize = 32 * 1024;
 /// Time for open requests to finish at shutdown: a request for a reload is answered when the new servers answer. The end of
@@ -222,14 +223,6 @@ pub async fn serve(listener: Listener, server: Server) {
         served.instrument(debug_span!("http", %client))
     };
     accept_connections("HTTP", || listener.accept(), admit, serve, &server.shutdown).await;
-}
-
-/// Sets socket options. The kernel closes connections to dead hosts (tcp(7), TCP_USER_TIMEOUT).
-fn set_options(stream: &TcpStream) {
-    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)));
-    if let Err(error) = set {
-        debug!(%error, "cannot set options of an HTTP connection");
-    }
 }
 
 #[cfg(test)]

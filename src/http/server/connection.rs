@@ -16,12 +16,15 @@ use tokio_io_timeout::TimeoutWriter;
 use tracing::debug;
 
 use super::{
-    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, Next, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT,
+    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, Next, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER,
     parked_query::wait_and_answer,
     parked_stream::send_stream,
     replay_io::{Io, ReplayIo, has_request},
 };
-use crate::http::parking::{Parked, Slot};
+use crate::{
+    accept::WRITE_TIMEOUT,
+    http::parking::{Parked, Slot},
+};
 
 pub(in crate::http) async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
     // The kernel does not detect a live client that reads nothing, nor clients behind TLS or on a Unix socket.
