@@ -25,7 +25,6 @@ use crate::{
         message::PeerRequest,
         peers::Peers,
         raft::{Applied, Voter},
-        request::StoreError,
         session_health::SessionHealth,
     },
 };
@@ -147,8 +146,7 @@ impl Duties {
                     let ttl = renewed.ttl;
                     let recorded = self.local.voter.queue(Command::RecordRemaining { id, remaining: ttl }).await;
                     tokio::spawn(async move {
-                        let recorded = recorded.await.unwrap_or(Err(StoreError::NoLeader));
-                        drop(done.send(recorded.map(|_| Some(ttl))));
+                        drop(done.send(recorded.await.map(|_| Some(ttl))));
                     });
                 }
                 renewed => drop(done.send(Ok(renewed.map(|renewed| renewed.ttl)))),

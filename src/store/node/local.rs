@@ -93,7 +93,7 @@ impl Local {
             }
             self.voter.queue(command).await
         };
-        outcome.await.unwrap_or(Err(StoreError::NoLeader)).map_err(PeerRefusal::Failed)
+        outcome.await.map_err(PeerRefusal::Failed)
     }
 
     /// Refuses further requests to the leader. Returns once all writes that were accepted are queued.

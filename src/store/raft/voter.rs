@@ -184,17 +184,20 @@ impl Voter {
 
     /// Proposes a command. An error means that it may be applied or not.
     pub(in crate::store) async fn propose(&self, command: Command) -> Result<Outcome, StoreError> {
-        self.queue(command).await.await.map_err(|_| StoreError::NoLeader)?
+        self.queue(command).await.await
     }
 
-    /// Queues a command to be proposed behind those that were queued before. Returns the receiver of the outcome, which ends
-    /// without one if Raft has ended.
-    pub(in crate::store) async fn queue(&self, command: Command) -> oneshot::Receiver<Result<Outcome, StoreError>> {
+    /// Queues a command to be proposed behind those that were queued before. The outcome is that of [`propose`](Self::propose).
+    pub(in crate::store) async fn queue(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + use<> {
         let (done, outcome) = oneshot::channel();
         if let Ok(proposal) = Proposal::new(&command, done) {
             let _ = self.proposals.send(proposal).await;
         }
-        outcome
+        // Without an outcome, Raft has ended.
+        async { outcome.await.unwrap_or(Err(StoreError::NoLeader)) }
     }
 
     /// Confirms that this member is the leader, and that the applied state reflects every write that was acknowledged
