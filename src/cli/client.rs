@@ -47,6 +47,8 @@ const STATUS: &str = "/v1/muster/status";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Request timeout; longer than the agent takes for any command.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest wait of a blocking query. The agent adds up to a sixteenth.
+const WAIT: Duration = Duration::from_secs(60);
 /// Maximum size of a response in octets: enough for thousands of members.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 /// Interval between checks that the output still has a reader.
@@ -216,6 +218,21 @@ impl Client {
         limit: Duration,
     ) -> Result<Response<Bytes>, ClientError> {
         self.exchange(method, path, body, limit).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Sends a blocking query, which waits for a change after an index if one is given. Returns the index of the response, if it
+    /// has one, and the response with any status.
+    pub(super) async fn wait(
+        &self,
+        path: &str,
+        index: Option<u64>,
+    ) -> Result<(Option<u64>, Response<Bytes>), ClientError> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let wait = index.map_or_else(String::new, |index| format!("{separator}index={index}&wait={}s", WAIT.as_secs()));
+        let limit = if index.is_some() { WAIT + WAIT / 16 + REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+        let response = self.ask(Method::GET, &format!("{path}{wait}"), Bytes::new(), limit).await?;
+        let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+        Ok((index, response))
     }
 
     /// Runs a future to its end. A signal ends the program, unless the future handles it.

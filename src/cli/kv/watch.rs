@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hyper::{Method, StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -11,14 +11,12 @@ use crate::{
     api::kv::KeyValue,
     cli::{
         Exit,
-        client::{Client, ClientError, REQUEST_TIMEOUT, segment},
+        client::{Client, ClientError, segment},
         table::{print, printable},
     },
     printable::escaped_json,
 };
 
-/// Longest wait of a query. The agent adds up to a sixteenth.
-const WAIT: Duration = Duration::from_secs(60);
 /// First and maximum delay between attempts; the delay doubles with each attempt.
 const RETRY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
 /// Shortest time between two queries, so that a key that changes all the time does not keep the agent busy.
@@ -92,13 +90,10 @@ enum Failure {
 
 /// Returns the index and the keys, after a change if `index` is not 0.
 async fn query(client: &Client, args: &Args, index: u64) -> Result<(u64, Vec<KeyValue>), Failure> {
-    let recurse = if args.recurse { "recurse&" } else { "" };
-    let wait = WAIT.as_secs();
-    let path = format!("{PATH}{}?{recurse}index={index}&wait={wait}s", segment(&args.key));
-    let limit = WAIT + WAIT / 16 + REQUEST_TIMEOUT;
-    let response = client.ask(Method::GET, &path, Bytes::new(), limit).await.map_err(Failure::Passing)?;
+    let recurse = if args.recurse { "?recurse" } else { "" };
+    let path = format!("{PATH}{}{recurse}", segment(&args.key));
+    let (index, response) = client.wait(&path, Some(index)).await.map_err(Failure::Passing)?;
     let status = response.status();
-    let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
     if status == StatusCode::NOT_FOUND && index.is_some() {
         return Ok((index.unwrap_or_default(), Vec::new()));
     }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     Attempt, RETRY,
-    session::{Failure, Held, KEY, SEMAPHORE_FLAGS as FLAGS},
+    session::{Failure, Held, KEY, SEMAPHORE_FLAGS as FLAGS, is_true},
 };
 use crate::{
     api::kv::KeyValue,
@@ -164,10 +164,6 @@ impl Semaphore {
         }
         Ok(state)
     }
-}
-
-fn is_true(body: &[u8]) -> bool {
-    body.trim_ascii() == b"true"
 }
 
 #[cfg(test)]

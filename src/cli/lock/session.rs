@@ -17,8 +17,6 @@ pub(super) const KEY: &str = ".lock";
 const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;
 /// Flags of semaphores of Consul's tool.
 pub(super) const SEMAPHORE_FLAGS: u64 = 0xe0f6_9a2b_aa41_4de0;
-/// Longest wait for a change of the lock. The agent adds up to a sixteenth.
-const WAIT: Duration = Duration::from_secs(60);
 /// Time limit for ending the session. If the agent does not answer, the session expires.
 const END: Duration = Duration::from_secs(3);
 
@@ -96,7 +94,11 @@ impl<'c> Held<'c> {
         limit: Duration,
     ) -> Result<Response<Bytes>, Failure> {
         let asked = self.client.ask(method, path, body, limit).await;
-        let response = asked.map_err(|error| Failure { status: None, error })?;
+        self.checked(asked.map_err(|error| Failure { status: None, error })?)
+    }
+
+    /// Returns a response that is no failure. A missing key or session is none.
+    fn checked(&self, response: Response<Bytes>) -> Result<Response<Bytes>, Failure> {
         let status = response.status();
         if status.is_success() || status == StatusCode::NOT_FOUND {
             return Ok(response);
@@ -118,7 +120,7 @@ impl<'c> Held<'c> {
         }
         let path = format!("{}?acquire={}&flags={FLAGS}", self.path, self.session);
         let response = self.ask(Method::PUT, &path, Bytes::new(), REQUEST_TIMEOUT).await?;
-        if response.body().trim_ascii() == b"true" {
+        if is_true(response.body()) {
             return Ok(Attempt::Acquired);
         }
         let holder = self.holder(None).await?;
@@ -127,12 +129,9 @@ impl<'c> Held<'c> {
 
     /// Reads keys, after a change if an index is given. Returns the index and the keys.
     pub(super) async fn read(&self, path: &str, index: Option<u64>) -> Result<(u64, Vec<KeyValue>), Failure> {
-        let separator = if path.contains('?') { '&' } else { '?' };
-        let wait = index.map_or_else(String::new, |index| format!("{separator}index={index}&wait={}s", WAIT.as_secs()));
-        let limit = if index.is_some() { WAIT + WAIT / 16 + REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
-        let response = self.ask(Method::GET, &format!("{path}{wait}"), Bytes::new(), limit).await?;
-        let index = response.headers().get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        let index = index.unwrap_or_default();
+        let asked = self.client.wait(path, index).await;
+        let (index, response) = asked.map_err(|error| Failure { status: None, error })?;
+        let (index, response) = (index.unwrap_or_default(), self.checked(response)?);
         if response.status() == StatusCode::NOT_FOUND {
             return Ok((index, Vec::new()));
         }
@@ -213,4 +212,9 @@ impl<'c> Held<'c> {
         };
         let _ = timeout_at(Instant::now() + END, ended).await;
     }
+}
+
+/// Reports whether a write was carried out.
+pub(super) fn is_true(body: &[u8]) -> bool {
+    body.trim_ascii() == b"true"
 }
