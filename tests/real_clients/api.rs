@@ -29,7 +29,7 @@ fn script(name: &str) -> String {
 fn assert_python(python: &Path, modules: &Path) {
     let (agent, other, backend) = (Agent::start(), Agent::start_host_b(), Backend::start(&["web"]));
     let mut command = process::command(python);
-    command.args(["-W", "ignore", &script("consul_client.py")]).env("PYTHONPATH", modules);
+    command.args(["-B", "-W", "ignore", &script("consul_client.py")]).env("PYTHONPATH", modules);
     command.args([agent.http(), other.gossip(), backend[0].address()].map(|address| address.to_string()));
     assert_success(&command.finish());
 }

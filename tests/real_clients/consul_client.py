@@ -7,9 +7,9 @@ responses are as expected.
 """
 
 import sys
-import threading
 
 import consul
+from consul_expect import equal, rejects, when_changed
 
 API, GOSSIP, BACKEND = sys.argv[1:]
 host, port = API.rsplit(":", 1)
@@ -17,32 +17,6 @@ backend_host, backend_port = BACKEND.rsplit(":", 1)
 c = consul.Consul(host=host, port=int(port))
 # python-consul has no gRPC checks.
 OLD = not hasattr(consul.Check, "grpc")
-
-
-def equal(seen, expected):
-    assert seen == expected, f"{seen!r} instead of {expected!r}"
-
-
-def rejects(reason, call, *arguments, **named):
-    """Asserts that the call fails with this reason in the client's error."""
-    try:
-        seen = call(*arguments, **named)
-    except consul.ConsulException as error:
-        assert reason in str(error), f"{error} instead of {reason!r}"
-    else:
-        raise AssertionError(f"{call} returned {seen!r} instead of failing")
-
-
-def when_changed(read, change):
-    """Returns the result of a blocking query during which the change happens."""
-    index, _ = read()
-    found = []
-    waiting = threading.Thread(target=lambda: found.append(read(index=index, wait="30s")))
-    waiting.start()
-    change()
-    waiting.join()
-    assert int(found[0][0]) > int(index), f"{index} was followed by {found[0][0]}"
-    return found[0][1]
 
 
 def statuses(service):

@@ -6,37 +6,11 @@ takes the addresses of the APIs of two nodes of a cluster with a store. It exits
 """
 
 import sys
-import threading
 
 import consul
+from consul_expect import equal, rejects, when_changed
 
 (c, other) = (consul.Consul(*address.rsplit(":", 1)) for address in sys.argv[1:])
-
-
-def equal(seen, expected):
-    assert seen == expected, f"{seen!r} instead of {expected!r}"
-
-
-def fails(reason, call, *arguments, **named):
-    """Asserts that the call fails with this reason in the client's error."""
-    try:
-        seen = call(*arguments, **named)
-    except consul.ConsulException as error:
-        assert reason in str(error), f"{error} instead of {reason!r}"
-    else:
-        raise AssertionError(f"{call} returned {seen!r} instead of failing")
-
-
-def when_changed(read, change):
-    """Returns the result of a blocking query during which the change happens."""
-    index, _ = read()
-    found = []
-    waiting = threading.Thread(target=lambda: found.append(read(index=index, wait="30s")))
-    waiting.start()
-    change()
-    waiting.join()
-    assert int(found[0][0]) > int(index), f"{index} was followed by {found[0][0]}"
-    return found[0][1]
 
 
 def value(key, client=c):
@@ -85,8 +59,8 @@ equal((released["Value"], released.get("Session")), (b"free", None))
 equal(other.kv.put("lock", "second", acquire=second), True)
 gone = when_changed(lambda **how: c.kv.get("lock", **how), lambda: other.session.destroy(second))
 equal(gone, None)
-fails("invalid session", other.kv.put, "lock", "second", acquire=second)
-fails("not found", other.session.renew, second)
+rejects("invalid session", other.kv.put, "lock", "second", acquire=second)
+rejects("not found", other.session.renew, second)
 equal(c.session.destroy(session), True)
 equal(c.session.list()[1], [])
 
@@ -99,7 +73,7 @@ operations = [
 results = c.txn.put(operations)
 equal(results["Errors"], None)
 equal(results["Results"][-1]["KV"]["Value"], "MQ==")
-fails("exists", other.txn.put, operations)
+rejects("exists", other.txn.put, operations)
 equal(value("txn", other), b"1")
 equal(c.kv.delete("txn"), True)
 

@@ -30,7 +30,7 @@ fn assert_succeeds(mut command: Command, address: impl Fn(&Voters, usize) -> Soc
 /// Returns a command of Python with additional modules.
 fn python(python: &Path, modules: &Path) -> Command {
     let mut command = process::command(python);
-    command.args(["-W", "ignore"]).env("PYTHONPATH", modules);
+    command.args(["-B", "-W", "ignore"]).env("PYTHONPATH", modules);
     command
 }
 
