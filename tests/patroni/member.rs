@@ -25,7 +25,7 @@ use crate::{
 
 /// User and group that PostgreSQL runs as if the test runs as root, which PostgreSQL refuses. Mapped by a user namespace: the
 /// programs keep the access of root, as Python may be in the home of root.
-const NOBODY: &str = "65534";
+const UNPRIVILEGED: &str = "65534";
 
 /// Where patroni comes from.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,9 @@ impl Programs {
             return process::command(program);
         }
         let mut command = process::command("unshare");
-        command.args(["--user", &format!("--map-user={NOBODY}"), &format!("--map-group={NOBODY}")]).arg(program);
+        command
+            .args(["--user", &format!("--map-user={UNPRIVILEGED}"), &format!("--map-group={UNPRIVILEGED}")])
+            .arg(program);
         command
     }
 

@@ -73,10 +73,12 @@ async fn pair(
     (client.unwrap(), server.unwrap())
 }
 
+/// Keys of the client and of the server, the node that the client wants, and the node that the server sees or the error.
+type HandshakeCase = (&'static [u8], &'static [u8], &'static str, Result<&'static str, &'static str>);
+
 #[tokio::test]
 async fn handshake_needs_a_common_key_and_the_right_name() {
-    #[allow(clippy::type_complexity)]
-    let cases: &[(&[u8], &[u8], &str, Result<&str, &str>)] = &[
+    let cases: &[HandshakeCase] = &[
         (&[], &[], "server", Ok("client")),
         (&[1], &[1], "server", Ok("client")),
         (&[1], &[2, 1], "server", Ok("client")),
