@@ -174,6 +174,7 @@ fn engine(name: &str, packets: &[Vec<u8>]) -> (Engine, Origin) {
         limit: None,
         recursion: Some(recursion(packets)),
         audience: Audience::Everyone,
+        serves_transfers: false,
     };
     (Engine::with(settings.into(), rng), Origin { transport: Transport::Udp, client: Some(CLIENT) })
 }

@@ -35,12 +35,14 @@ use crate::{
 pub use self::{
     advertise::{AddressProblem, Advertise, NoAddress},
     store::{Etcd, Store},
+    transfer::{Secondary, Transfer},
 };
 
 mod advertise;
 mod despite_errors;
 mod parse;
 mod store;
+mod transfer;
 
 /// Validated configuration with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,10 @@ pub struct Dns {
     pub ptr_domain: Name,
     /// DNS over TLS, HTTPS and QUIC; `None`: disabled.
     pub encrypted: Option<Encrypted>,
+    /// Folder of TSIG keys; `None`: there are none.
+    pub keys_dir: Option<PathBuf>,
+    /// Zone transfers.
+    pub transfer: Transfer,
 }
 
 /// `dns.encrypted:`; at least one address.

@@ -70,6 +70,7 @@ mod stages;
 mod state_store;
 mod store;
 mod tasks;
+mod transfers;
 mod upgrade;
 
 /// Wait for the reason of the node's end after another task has ended: that task may have ended with the node.

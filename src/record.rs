@@ -11,6 +11,7 @@
 //! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
 //! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
 //! | `n/serial` | a number that the node's SOA serials do not exceed (RFC 1982), changed once in some 32,000 serials |
+//! | `n/zone-serial` | SOA serial of the zones that are generated, announced by nodes that serve transfers |
 //! | `n/left` | `1`: the node leaves |
 //! | `n/restart` | `1`: the node restarts |
 //!
@@ -88,6 +89,8 @@ pub enum Record {
     View(u64),
     /// Bound that the node's SOA serials do not exceed; see [`crate::dns::zone::serial`].
     Serial(u32),
+    /// SOA serial of the generated zones, of a node that serves transfers; see [`crate::dns::transfer::primary`].
+    ZoneSerial(u32),
     /// The node leaves.
     Left,
     /// The node restarts.
@@ -145,8 +148,8 @@ pub enum RecordError {
     /// A view's digest is invalid.
     #[error("view digest must be a number and 16 hexadecimal digits")]
     View,
-    /// A bound of serials is not a number of 32 bits.
-    #[error("bound of serials must be a number from 0 to 4294967295")]
+    /// A serial or a bound of serials is not a number of 32 bits.
+    #[error("serial must be a number from 0 to 4294967295")]
     Serial,
     /// The value of `n/left` or `n/restart` is not `1`.
     #[error("the value of `{LEFT_KEY}` and `{RESTART_KEY}` must be `{SET}`")]
@@ -176,6 +179,7 @@ impl Record {
             Self::Event(slot, event) => (Key::Event(*slot).to_string(), user_event::value(event)),
             Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
             Self::Serial(serial) => (Key::Serial.to_string(), serial.to_string()),
+            Self::ZoneSerial(serial) => (Key::ZoneSerial.to_string(), serial.to_string()),
             Self::Left => (Key::Left.to_string(), SET.to_owned()),
             Self::Restart => (Key::Restart.to_string(), SET.to_owned()),
         }
@@ -204,6 +208,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
         Key::Serial => Record::Serial(value.parse().map_err(|_| RecordError::Serial)?),
+        Key::ZoneSerial => Record::ZoneSerial(value.parse().map_err(|_| RecordError::Serial)?),
         Key::Left if value == SET => Record::Left,
         Key::Restart if value == SET => Record::Restart,
         Key::Left | Key::Restart => return Err(RecordError::Mark),

@@ -68,6 +68,7 @@ fn engine_with(limit: Option<ResponseRateLimiter>) -> Engine {
         limit,
         recursion: Some(Arc::new(recursion)),
         audience: Audience::Everyone,
+        serves_transfers: false,
     };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }

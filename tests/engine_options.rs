@@ -45,6 +45,7 @@ fn engine(limit: Option<ResponseRate>) -> Engine {
         limit,
         recursion: None,
         audience: Audience::Everyone,
+        serves_transfers: false,
     };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }
@@ -274,6 +275,7 @@ fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback
         limit: None,
         recursion: None,
         audience: Audience::ThisHost,
+        serves_transfers: false,
     };
     let mut engine = Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7));
     let mut ask = |name: &str, qtype, client| {

@@ -213,6 +213,7 @@ impl World {
             limit: None,
             recursion: self.recursion.clone(),
             audience: Audience::Everyone,
+            serves_transfers: false,
         };
         let packet = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
         let client = Client { address: CLIENT, now: Duration::from_secs(1_000_000_000) };

@@ -68,12 +68,13 @@ impl Server {
             tables: tables.clone(),
             clients: ConnectionQuota::new(connections),
             resolver: None,
+            transfers: None,
             tally: metrics.tally(Transport::Tcp, Writers::Many),
             shutdown: shutdown.clone(),
         };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let worker = udp::serve(socket, tables.clone(), engine, None, &metrics, shutdown.clone()).unwrap();
+            let worker = udp::serve(socket, tables.clone(), engine, (None, None), &metrics, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(worker));
         }
         Self { address, shutdown, tasks }

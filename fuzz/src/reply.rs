@@ -133,6 +133,7 @@ fn engine() -> Engine {
         limit: None,
         recursion: Some(Arc::new(recursion)),
         audience: engine::Audience::Everyone,
+        serves_transfers: false,
     };
     Engine::with(Arc::new(settings), Rng::with_seed(1))
 }

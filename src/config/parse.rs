@@ -37,11 +37,13 @@ use crate::{
 
 mod resolver;
 mod store;
+mod transfer;
 mod zones;
 
 use self::{
     resolver::read_resolver,
     store::{OtherListeners, read_store},
+    transfer::read_transfer,
     zones::{Zones, check_datacenter, read_zones},
 };
 
@@ -57,6 +59,8 @@ const DNS_KEYS: &[&str] = &[
     "only_passing",
     "ptr_domain",
     "encrypted",
+    "keys_dir",
+    "transfer",
 ];
 /// Keys of `http`.
 const HTTP_KEYS: &[&str] = &["listen", "socket", "tokens_dir", "certificate", "key", "insecure", "consul_version"];
@@ -239,6 +243,11 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>, zones: Option<&Zones>
         only_passing: part.get("only_passing").and_then(|node| reader.boolean(node)).unwrap_or(false),
         encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),
         ptr_domain: ptr_domain?,
+        keys_dir: part.get("keys_dir").and_then(|node| reader.path(node)),
+        transfer: part
+            .get("transfer")
+            .map(|node| read_transfer(reader, node, part.get("keys_dir").is_some()))
+            .unwrap_or_default(),
     })
 }
 

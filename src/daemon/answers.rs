@@ -12,7 +12,7 @@ use crate::{
     data_dir::DataDir,
     dns::{
         engine::first_exchange::FirstExchange,
-        publish::{Publisher, Sources},
+        publish::{Publisher, Sources, Transfers},
         zone::{Settings, Tables, serial::Serial},
     },
     model::catalog::Catalog,
@@ -32,6 +32,7 @@ pub(super) fn publish(
     serial: Serial,
     ceiling: watch::Sender<u32>,
     mut sources: Sources,
+    transfers: Transfers,
     waits: bool,
 ) -> (Published, Option<Arc<FirstExchange>>) {
     let config = context.config;
@@ -39,7 +40,7 @@ pub(super) fn publish(
     let version = unix_now().as_millis() as u64;
     let tables = Tables::new(settings(config));
     let catalog = Catalog::starting_at(version).answering(config.dns.only_passing);
-    let mut publisher = Publisher::new(tables, catalog, serial, ceiling, context.data_dir.clone());
+    let mut publisher = Publisher::new(tables, catalog, serial, ceiling, context.data_dir.clone(), transfers);
     let own = block_in_place(|| {
         let own = waits.then(|| publisher.publish_own(&sources, &config.node));
         publisher.publish(&mut sources);

@@ -1,7 +1,7 @@
 //! Starts the node in its cluster: keyring, identity, transport, and the state that a restart needs.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{self, IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -80,6 +80,8 @@ pub(super) struct Cluster {
     pub(super) synced: watch::Receiver<bool>,
     /// Bound of the serials of former runs, as peers know it.
     pub(super) former_serial: watch::Receiver<Option<u32>>,
+    /// Serials of the generated zones by peer that serves transfers.
+    pub(super) zone_serials: watch::Receiver<Arc<BTreeMap<Label, u32>>>,
     /// True if the node knows of no peer to wait for, or cannot reach any.
     pub(super) is_alone: bool,
 }
@@ -94,6 +96,8 @@ pub(super) struct Begin {
     pub(super) peers: Vec<KnownPeer>,
     /// Bound of the own serials.
     pub(super) serial_ceiling: watch::Receiver<u32>,
+    /// Serial of the generated zones, if this node serves transfers.
+    pub(super) zone_serial: watch::Receiver<Option<u32>>,
 }
 
 /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
@@ -124,7 +128,7 @@ pub(super) fn start(
     let OwnState { announcements, external, node_checks } = announced.borrow().clone();
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
-    let Begin { run, above, peers: known, serial_ceiling } = begin;
+    let Begin { run, above, peers: known, serial_ceiling, zone_serial } = begin;
     let failed = |error| DaemonError::Serve { purpose: Purpose::Gossip, error };
     let sockets = Sockets::new(sockets.0, sockets.1).map_err(failed)?;
     let local = sockets.local_addr().map_err(failed)?;
@@ -192,10 +196,18 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let metrics = context.metrics.gossip.clone();
-    let inputs =
-        Inputs { own: announced, link, commands: ordered, rejected: rejected.clone(), metrics, serial_ceiling };
+    let inputs = Inputs {
+        own: announced,
+        link,
+        commands: ordered,
+        rejected: rejected.clone(),
+        metrics,
+        serial_ceiling,
+        zone_serial,
+    };
     let (former_serial, handed_over) = watch::channel(None);
-    let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
+    let (zone_serials, serials) = watch::channel(Arc::default());
+    let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial, zone_serials };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
     tasks.spawn("cluster node", async move {
@@ -219,6 +231,7 @@ pub(super) fn start(
         run,
         synced: sync,
         former_serial: handed_over,
+        zone_serials: serials,
         is_alone,
     })
 }

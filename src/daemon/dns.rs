@@ -16,7 +16,7 @@ use crate::{
         engine::{Audience, Engine, Settings, first_exchange::FirstExchange, rrl::ResponseRateLimiter},
         message::cookie::Secret,
         recursion::Recursion,
-        server::{connection_quota::ConnectionQuota, tcp, udp},
+        server::{connection_quota::ConnectionQuota, tcp, transfers::Transfers, udp},
         zone::Tables,
     },
     metrics::{Transport, Writers},
@@ -25,6 +25,7 @@ use crate::{
 /// DNS servers, of which those of datagrams are started.
 pub(super) struct Started {
     settings: Arc<Settings>,
+    transfers: Option<Transfers>,
     connections: Vec<(SocketAddr, net::TcpListener)>,
 }
 
@@ -34,9 +35,9 @@ pub(super) fn serve_datagrams(
     listeners: Vec<DnsListener>,
     tables: &Arc<ArcSwap<Tables>>,
     resolution: &Resolution,
+    (settings, transfers): (&Arc<Settings>, &Option<Transfers>),
     first_exchange: Option<Arc<FirstExchange>>,
 ) -> Result<Started, DaemonError> {
-    let settings = Arc::new(engine_settings(context.config, resolution.recursion.clone())?);
     let engine = {
         let settings = settings.clone();
         move || Engine::with(settings.clone(), fastrand::Rng::new()).awaiting(first_exchange.clone())
@@ -46,18 +47,19 @@ pub(super) fn serve_datagrams(
         let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
         for socket in datagrams {
             let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
-            let workers = udp::serve(socket, tables.clone(), engine.clone(), resolver, &context.metrics.dns, shutdown);
+            let others = (resolver, transfers.clone());
+            let workers = udp::serve(socket, tables.clone(), engine.clone(), others, &context.metrics.dns, shutdown);
             context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
         }
         waiting.push((address, connections));
     }
-    Ok(Started { settings, connections: waiting })
+    Ok(Started { settings: settings.clone(), transfers: transfers.clone(), connections: waiting })
 }
 
 /// Starts the servers of connections. Returns the quota that counts them.
 pub(super) fn serve_connections(
     context: &mut Context<'_>,
-    Started { settings, connections }: Started,
+    Started { settings, transfers, connections }: Started,
     encrypted: encrypted::Listeners,
     tables: &Arc<ArcSwap<Tables>>,
     resolution: &Resolution,
@@ -67,6 +69,7 @@ pub(super) fn serve_connections(
         tables: tables.clone(),
         clients: ConnectionQuota::new(tcp::most_connections()),
         resolver: resolution.resolver.clone(),
+        transfers,
         tally: context.metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: context.shutdown.clone(),
     };
@@ -79,17 +82,22 @@ pub(super) fn serve_connections(
     Ok(shared.clients)
 }
 
-fn engine_settings(config: &Config, recursion: Option<Arc<Recursion>>) -> Result<Settings, DaemonError> {
+/// Returns the settings of all engines.
+pub(super) fn engine_settings(
+    config: &Config,
+    recursion: Option<Arc<Recursion>>,
+) -> Result<Arc<Settings>, DaemonError> {
     // A new secret at each start: a client with an old cookie receives a new one in the reply.
     let mut secret = [0; 16];
     SystemRandom::new().fill(&mut secret).map_err(|_| DaemonError::NoRandom)?;
     let (limit, unlimited) = (config.dns.rate_limit, config.resolver.unlimited_clients());
-    Ok(Settings {
+    Ok(Arc::new(Settings {
         udp_payload: config.dns.udp_payload,
         nsid: config.node.as_bytes().into(),
         secret: Some(Secret::new(secret)),
         limit: limit.map(|rate| ResponseRateLimiter::new(rate, unlimited, fastrand::u64(..))),
         recursion,
         audience: if config.advertise.is_usable() { Audience::Everyone } else { Audience::ThisHost },
-    })
+        serves_transfers: !config.dns.transfer.allow.is_empty() || config.dns.keys_dir.is_some(),
+    }))
 }

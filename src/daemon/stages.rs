@@ -26,6 +26,7 @@ use super::{
     sockets::SocketPool,
     state_store,
     tasks::Tasks,
+    transfers,
 };
 use crate::{
     config::Config,
@@ -193,14 +194,17 @@ impl Stages {
         let former_texts = state.files.iter().chain(&state.valid_files).cloned().collect();
         let mut folders = Folders::new(&core, lasting.reports.clone(), former_texts);
         let files = folders.load(&mut core).await;
+        let keys = transfers::keys(&mut core, &mut folders).await;
 
         // Start.
         let services = local_services::start(&mut core, files.services, &drain, former, state.hosts.clone()).await;
+        let outgoing = publish::Transfers::new(!config.dns.transfer.allow.is_empty());
         let begin = cluster::Begin {
             run: handover.run,
             above: handover.above,
             peers: state.peers.clone(),
             serial_ceiling: ceiling.subscribe(),
+            zone_serial: outgoing.announced.subscribe(),
         };
         let connections_of_store = lasting.store.as_ref().map(|store| store.connections.clone());
         let mut cluster = cluster::start(&mut core, sockets.gossip, services.own.clone(), begin, connections_of_store)?;
@@ -209,9 +213,10 @@ impl Stages {
             view: cluster.view.clone(),
             zones: files.zones,
             former_serial: cluster.former_serial.clone(),
+            zone_serials: cluster.zone_serials.clone(),
         };
         let waits = handover.run.is_none() && !cluster.is_alone;
-        let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, waits);
+        let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, outgoing.clone(), waits);
         if let Some(store) = &lasting.store {
             store.follow(&mut core, &cluster, published.catalog.clone());
         }
@@ -229,7 +234,10 @@ impl Stages {
         core.tasks.spawn("state store", storing);
         let bind::Sockets { dns, tls, https, quic, http: tcp, unix, etcd, .. } = sockets;
         let tables = &published.tables;
-        let started = dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, awaited.clone())?;
+        let engine = dns::engine_settings(config, resolution.recursion.clone())?;
+        let server = transfers::server(&datagrams, &keys, &outgoing, tables, &engine);
+        let started =
+            dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, (&engine, &server), awaited.clone())?;
         if let Some(awaited) = awaited {
             let ended = !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
             // This run knows neither the view of its peers nor the serials of the former run.
@@ -243,6 +251,7 @@ impl Stages {
         }
 
         // Serve.
+        transfers::notify(&mut connections, keys, &outgoing, tables, &dns_addresses);
         let encrypted = encrypted::Listeners { tls, https, quic };
         let quota = dns::serve_connections(&mut connections, started, encrypted, tables, &resolution)?;
         let shown = http_api::Shown {

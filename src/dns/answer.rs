@@ -4,6 +4,7 @@
 //! encodes it.
 
 pub mod assemble;
+pub mod contents;
 pub mod frame;
 pub mod lookup;
 pub mod provenance;

@@ -18,7 +18,7 @@ use super::{
         frame::{Frame, Options, OwnedFrame},
     },
     message::{
-        codes::{Rcode, ede},
+        codes::{Rcode, ede, rtype},
         cookie::{Checked, Secret},
         query::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
     },
@@ -81,6 +81,8 @@ pub enum Decision {
     Await,
     /// Query an upstream, and send the reply that [`Pending::relay`] then writes.
     Resolve(Box<Pending>),
+    /// Pass the packet to the server of transfers: it asks for a transfer, or is signed with TSIG.
+    Transfer,
 }
 
 impl Decision {
@@ -89,7 +91,7 @@ impl Decision {
     pub fn account(&self) -> Option<Account> {
         match self {
             Self::Reply(account) | Self::ReplyAndRefresh(account, _) | Self::Drop(account) => Some(*account),
-            Self::Defer | Self::Await | Self::Resolve(_) => None,
+            Self::Defer | Self::Await | Self::Resolve(_) | Self::Transfer => None,
         }
     }
 
@@ -178,6 +180,8 @@ pub struct Settings {
     pub recursion: Option<Arc<Recursion>>,
     /// Clients that may learn the addresses of instances and nodes.
     pub audience: Audience,
+    /// True if there is a server of transfers.
+    pub serves_transfers: bool,
 }
 
 /// Answers packets. Each worker has its own engine, with buffers that are reused for every answer.
@@ -200,6 +204,7 @@ impl Engine {
             limit: None,
             recursion: None,
             audience: Audience::Everyone,
+            serves_transfers: false,
         };
         Self::with(Arc::new(settings), rng)
     }
@@ -284,6 +289,9 @@ impl Engine {
             }
             Err(Rejected::Silence) => return dropped(0, Source::Dropped),
         };
+        if settings.serves_transfers && (query.is_signed || matches!(query.qtype, rtype::AXFR | rtype::IXFR)) {
+            return Decision::Transfer;
+        }
         let name = &*name;
         let mut answer = tables.lookup(name, query.qtype);
         if first_exchange.as_ref().is_some_and(|first| first.delays(name, query.qtype, &answer)) {

@@ -13,9 +13,11 @@
 pub mod answer;
 pub mod engine;
 pub mod message;
+pub mod notify;
 pub mod publish;
 pub mod recursion;
 pub mod resolver;
 pub mod server;
 mod socket;
+pub mod transfer;
 pub mod zone;

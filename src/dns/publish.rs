@@ -3,7 +3,11 @@
 //! It receives whole snapshots (the view of all nodes, the zone files), computes the affected names, and publishes new
 //! tables. Snapshots that arrive meanwhile are merged: it always proceeds to the latest state.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use imbl::{OrdSet, ordset::DiffItem};
@@ -15,7 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::zone::{Tables, serial::Serial};
+use super::{
+    transfer::{journal::Journal, primary::Primary},
+    zone::{Tables, serial::Serial},
+};
 use crate::{
     data_dir::DataDir,
     model::{
@@ -48,6 +55,38 @@ pub struct Publisher {
     serial: Serial,
     ceiling: watch::Sender<u32>,
     data_dir: DataDir,
+    node: Label,
+    transfers: Transfers,
+    /// True if this node was the primary of the generated zones at the last publication.
+    was_primary: bool,
+}
+
+/// What the publisher tells the servers of transfers, and the peers.
+#[derive(Clone, Debug)]
+pub struct Transfers {
+    /// True if this node serves transfers.
+    pub serves: bool,
+    /// Changes of the zones, while this node is the primary.
+    pub journal: Arc<Mutex<Journal>>,
+    /// The primary of the generated zones.
+    pub primary: watch::Sender<Primary>,
+    /// Serial of the generated zones, for the peers; `None` if this node serves no transfers.
+    pub announced: watch::Sender<Option<u32>>,
+    /// Notified of each publication.
+    pub published: watch::Sender<()>,
+}
+
+impl Transfers {
+    /// Returns the state of a node that has published nothing.
+    pub fn new(serves: bool) -> Self {
+        Self {
+            serves,
+            journal: Arc::default(),
+            primary: watch::Sender::new(Primary::elect_alone(serves)),
+            announced: watch::Sender::new(None),
+            published: watch::Sender::new(()),
+        }
+    }
 }
 
 /// Channels of the latest snapshots.
@@ -58,6 +97,8 @@ pub struct Sources {
     pub zones: watch::Receiver<Arc<[Arc<ZoneFile>]>>,
     /// Bound of the serials of former runs, as peers know it.
     pub former_serial: watch::Receiver<Option<u32>>,
+    /// Serials of the generated zones by peer that serves transfers.
+    pub zone_serials: watch::Receiver<Arc<BTreeMap<Label, u32>>>,
 }
 
 impl Publisher {
@@ -69,11 +110,27 @@ impl Publisher {
         serial: Serial,
         ceiling: watch::Sender<u32>,
         data_dir: DataDir,
+        transfers: Transfers,
     ) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
         let shown = watch::Sender::new(catalog.clone());
-        Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, ceiling, data_dir }
+        let node = tables.node_name().clone();
+        let zones = Arc::default();
+        Self {
+            catalog,
+            shown,
+            zones,
+            tables,
+            published,
+            previous,
+            serial,
+            ceiling,
+            data_dir,
+            node,
+            transfers,
+            was_primary: false,
+        }
     }
 
     /// Returns the latest tables.
@@ -101,6 +158,7 @@ impl Publisher {
         // After the view: a peer hands the serial over before its announcements are complete.
         let former = *sources.former_serial.borrow_and_update();
         let continued = former.is_some_and(|former| self.serial.continue_from(former));
+        let continued = self.follow_primary(&sources.zone_serials.borrow_and_update().clone()) || continued;
         let before = self.catalog.versions();
         let conflicts = self.catalog.conflicts().clone();
         let touched = self.catalog.update(view);
@@ -115,21 +173,65 @@ impl Publisher {
         }
     }
 
-    fn publish_tables(&mut self, touched: &Touched, zones: Arc<[Arc<ZoneFile>]>) {
-        if zones != self.zones {
-            self.tables.set_zones(&zones);
-            self.zones = zones;
+    /// Follows the primary of the generated zones. Returns whether the serial has to be published.
+    fn follow_primary(&mut self, peers: &BTreeMap<Label, u32>) -> bool {
+        let primary = Primary::elect(&self.node, self.transfers.serves, peers);
+        let former = self.transfers.primary.borrow().clone();
+        let is_behind = primary.take_over(&former, &mut self.serial, peers);
+        let is_other = match &primary {
+            Primary::Peer(_, serial) => *serial != self.tables.serial(),
+            Primary::Own | Primary::Nobody => matches!(former, Primary::Peer(..)),
+        };
+        if primary.name() != former.name() {
+            if let Primary::Own | Primary::Peer(..) = primary {
+                info!(primary = %primary.name().unwrap_or(&self.node), "primary of the generated zones");
+            }
+            // Serials of two nodes do not belong to one sequence of contents.
+            self.transfers.journal.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        self.tables.update(&self.catalog, touched);
+        self.transfers.primary.send_if_modified(|known| {
+            let is_new = known.name() != primary.name() || matches!(primary, Primary::Peer(..));
+            if is_new {
+                *known = primary;
+            }
+            is_new
+        });
+        is_behind || is_other
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        if let Primary::Peer(_, serial) = &*self.transfers.primary.borrow() {
+            return *serial;
+        }
         let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
             self.data_dir.store_serial(ceiling);
             self.ceiling.send_replace(ceiling);
         }
+        serial
+    }
+
+    fn publish_tables(&mut self, touched: &Touched, zones: Arc<[Arc<ZoneFile>]>) {
+        let has_files = zones != self.zones;
+        if has_files {
+            self.tables.set_zones(&zones);
+            self.zones = zones;
+        }
+        self.tables.update(&self.catalog, touched);
+        let serial = self.next_serial();
         self.tables.set_serial(serial);
         // Query threads release the previous tables at their next query. Kept until the next change, they are freed here
         // instead of on a query thread.
         self.previous = self.published.swap(Arc::new(self.tables.clone()));
+        if self.transfers.serves {
+            // Zone files have serials of their own, so their changes are kept on every node.
+            let mut journal = self.transfers.journal.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.push(self.previous.clone(), self.was_primary, touched, has_files);
+            drop(journal);
+            self.was_primary = *self.transfers.primary.borrow() == Primary::Own;
+            self.transfers.announced.send_replace(Some(serial));
+        }
+        self.transfers.published.send_replace(());
     }
 
     /// Publishes every change until `shutdown`, then stores the serial. Needs a multi-threaded runtime.
@@ -139,6 +241,7 @@ impl Publisher {
                 changed = sources.view.changed() => changed,
                 changed = sources.zones.changed() => changed,
                 changed = sources.former_serial.changed() => changed,
+                changed = sources.zone_serials.changed() => changed,
                 () = shutdown.cancelled() => break,
             };
             if changed.is_err() {

@@ -1,8 +1,8 @@
 //! Folders of files, watched and parsed into the values that they define.
 //!
 //! Core: [`contents`] is the content of a folder; [`service_file`] and [`zone_file`] parse one file; [`definitions`] merges
-//! service files; [`live_names`] finds static records that services and nodes hide; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
-//! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`] if [`access`] admits it;
+//! service files; [`live_names`] finds static records that services and nodes hide; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`], [`tokens`]
+//! and [`tsig_keys`] are the folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`] if [`access`] admits it;
 //! `link_walk` resolves
 //! paths for both. [`reload`] parses changed contents and publishes the values.
 
@@ -19,6 +19,7 @@ pub mod service_file;
 pub mod services;
 pub(crate) mod tagged_addresses;
 pub mod tokens;
+pub mod tsig_keys;
 pub mod watch;
 pub mod zone_file;
 pub mod zones;

@@ -105,6 +105,8 @@ pub struct Replica {
     pub node_checks: Option<Arc<HealthReport>>,
     /// Digest of the peer's view; `None` if unknown or not comparable.
     pub view: Option<u64>,
+    /// SOA serial of the generated zones; `None` if the peer serves no transfers.
+    pub zone_serial: Option<u32>,
     /// True if the peer has announced its leave.
     pub left: bool,
     /// True if the peer has announced a restart.
@@ -374,6 +376,7 @@ impl Replica {
             }
             Record::View(digest) => self.view = Some(digest),
             Record::Serial(serial) => self.serial = Some(serial),
+            Record::ZoneSerial(serial) => self.zone_serial = Some(serial),
             Record::Left => self.left = true,
             Record::Restart => self.restarts = true,
         }
@@ -397,6 +400,7 @@ impl Replica {
             Key::External(name) => drop(self.external.remove(&name)),
             Key::NodeChecks => self.node_checks = None,
             Key::View => self.view = None,
+            Key::ZoneSerial => self.zone_serial = None,
             // A deleted node record keeps the last known facts.
             Key::Restart => self.restarts = false,
             Key::Node | Key::Event(_) | Key::Serial | Key::Left | Key::Unknown => {}

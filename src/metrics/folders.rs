@@ -16,9 +16,11 @@ pub enum Folder {
     Zones,
     /// Tokens of the HTTP API.
     Tokens,
+    /// TSIG keys.
+    Keys,
 }
 
-const FOLDERS: [&str; 3] = ["services", "zones", "tokens"];
+const FOLDERS: [&str; 4] = ["services", "zones", "tokens", "keys"];
 /// Outcomes of a reload.
 const OUTCOMES: [&str; 2] = ["good", "problems"];
 /// Severities of problems.

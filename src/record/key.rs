@@ -40,6 +40,8 @@ pub enum Key {
     View,
     /// Key of the bound of serials.
     Serial,
+    /// Key of the serial of the generated zones.
+    ZoneSerial,
     /// Key of the leave.
     Left,
     /// Key of the restart.
@@ -57,6 +59,7 @@ const NODE_KEY: &str = "n/node";
 const CHECKS_KEY: &str = "n/checks";
 const VIEW_KEY: &str = "n/view";
 const SERIAL_KEY: &str = "n/serial";
+const ZONE_SERIAL_KEY: &str = "n/zone-serial";
 pub(super) const LEFT_KEY: &str = "n/left";
 pub(super) const RESTART_KEY: &str = "n/restart";
 
@@ -91,6 +94,7 @@ impl Key {
             CHECKS_KEY => Self::NodeChecks,
             VIEW_KEY => Self::View,
             SERIAL_KEY => Self::Serial,
+            ZONE_SERIAL_KEY => Self::ZoneSerial,
             LEFT_KEY => Self::Left,
             RESTART_KEY => Self::Restart,
             _ => Self::Unknown,
@@ -170,6 +174,7 @@ impl fmt::Display for Key {
             Self::Event(slot) => return write!(f, "{EVENT}{slot}"),
             Self::View => return f.write_str(VIEW_KEY),
             Self::Serial => return f.write_str(SERIAL_KEY),
+            Self::ZoneSerial => return f.write_str(ZONE_SERIAL_KEY),
             Self::Left => return f.write_str(LEFT_KEY),
             Self::Restart => return f.write_str(RESTART_KEY),
             Self::Unknown => return Ok(()),

@@ -201,6 +201,7 @@ fn record_format_is_stable() {
         ),
         (Record::View(0xabc), "n/view", "2 0000000000000abc"),
         (Record::Serial(1_795_524_918), "n/serial", "1795524918"),
+        (Record::ZoneSerial(1_795_524_918), "n/zone-serial", "1795524918"),
         (Record::Left, "n/left", "1"),
         (Record::Restart, "n/restart", "1"),
     ];
@@ -361,8 +362,9 @@ fn invalid_values_are_refused() {
             "critical",
             "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`",
         ),
-        ("n/serial", "4294967296", "bound of serials must be a number from 0 to 4294967295"),
-        ("n/serial", "", "bound of serials must be a number from 0 to 4294967295"),
+        ("n/serial", "4294967296", "serial must be a number from 0 to 4294967295"),
+        ("n/zone-serial", "-1", "serial must be a number from 0 to 4294967295"),
+        ("n/serial", "", "serial must be a number from 0 to 4294967295"),
         ("n/left", "0", "the value of `n/left` and `n/restart` must be `1`"),
         ("n/restart", "", "the value of `n/left` and `n/restart` must be `1`"),
     ];

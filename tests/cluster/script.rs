@@ -91,6 +91,8 @@ struct Process {
     events: watch::Receiver<EventLog>,
     synced: watch::Receiver<bool>,
     serial_ceiling: watch::Sender<u32>,
+    zone_serial: watch::Sender<Option<u32>>,
+    zone_serials: watch::Receiver<Arc<BTreeMap<Label, u32>>>,
     former_serial: watch::Receiver<Option<u32>>,
     commands: mpsc::Sender<Command>,
     shutdown: CancellationToken,
@@ -587,6 +589,8 @@ impl Process {
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let (serial_ceiling, ceiling) = watch::channel(0);
+        let (zone_serial, zone) = watch::channel(None);
+        let (serials, zone_serials) = watch::channel(Arc::default());
         let inputs = Inputs {
             own: announced,
             link,
@@ -594,11 +598,21 @@ impl Process {
             rejected: Arc::new(Rejected::default()),
             metrics: Gossip::default(),
             serial_ceiling: ceiling,
+            zone_serial: zone,
         };
         let (events, fired) = watch::channel(EventLog::default());
         let (complete, synced) = watch::channel(false);
         let (former, former_serial) = watch::channel(None);
-        let outputs = Outputs { view, members, peers, keyring, events, synced: complete, former_serial: former };
+        let outputs = Outputs {
+            view,
+            members,
+            peers,
+            keyring,
+            events,
+            synced: complete,
+            former_serial: former,
+            zone_serials: serials,
+        };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node::run(settings, inputs, outputs, shutdown.clone()));
         Self {
@@ -608,6 +622,8 @@ impl Process {
             events: fired,
             synced,
             serial_ceiling,
+            zone_serial,
+            zone_serials,
             former_serial,
             commands,
             shutdown,

@@ -23,6 +23,7 @@ pub mod process;
 pub mod program;
 pub mod run;
 pub mod scene;
+pub mod secondary;
 pub mod skip;
 pub mod systemd;
 pub mod upstream;

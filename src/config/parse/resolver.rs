@@ -112,7 +112,7 @@ fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddre
     }
 }
 
-fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {
+pub(super) fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {
     const WHAT: &str = "`loopback`, `private`, `any` or a network such as `10.0.0.0/8`";
     let text = reader.line(node, WHAT)?;
     match text.as_str() {

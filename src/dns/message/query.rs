@@ -25,6 +25,8 @@ pub struct Query<'p> {
     pub qtype: u16,
     /// EDNS parameters; `None` if the client does not use EDNS.
     pub edns: Option<Edns>,
+    /// True if a TSIG record is in the additional section (RFC 8945).
+    pub is_signed: bool,
 }
 
 /// Header fields that the reply depends on.
@@ -102,8 +104,8 @@ impl<'p> Query<'p> {
         };
         let question = &body[..name.wire().len() + 4];
         let others = u32::from(count(6)) + u32::from(count(8));
-        let mut edns = None;
-        let rest = reader.additional(others, u32::from(count(10)), &mut edns);
+        let (mut edns, mut is_signed) = (None, false);
+        let rest = reader.additional(others, u32::from(count(10)), &mut edns, &mut is_signed);
         let reject = |rcode| Rejected::Reply { header, question, rcode, edns };
         if header.opcode != 0 {
             return Err(reject(Rcode::NotImp));
@@ -119,7 +121,7 @@ impl<'p> Query<'p> {
         if qclass != class::IN {
             return Err(reject(Rcode::Refused));
         }
-        Ok(Self { header, question, qtype, edns })
+        Ok(Self { header, question, qtype, edns, is_signed })
     }
 }
 
@@ -179,8 +181,14 @@ impl<'p> Reader<'p> {
     }
 
     /// Skips the records behind the question, and stores the OPT record of the additional section in `edns`, even if the
-    /// records after it are malformed.
-    fn additional(&mut self, others: u32, additional: u32, edns: &mut Option<Edns>) -> Result<(), Unreadable> {
+    /// records after it are malformed. Sets `is_signed` if there is a TSIG record.
+    fn additional(
+        &mut self,
+        others: u32,
+        additional: u32,
+        edns: &mut Option<Edns>,
+        is_signed: &mut bool,
+    ) -> Result<(), Unreadable> {
         for at in 0..others + additional {
             let root = self.skip_name().ok_or(Unreadable::Malformed)?;
             let rtype = self.u16().ok_or(Unreadable::Malformed)?;
@@ -188,6 +196,7 @@ impl<'p> Reader<'p> {
             let ttl = self.take(4).ok_or(Unreadable::Malformed)?;
             let rdlength = self.u16().ok_or(Unreadable::Malformed)?;
             let rdata = self.take(usize::from(rdlength)).ok_or(Unreadable::Malformed)?;
+            *is_signed |= rtype == rtype::TSIG && at >= others;
             if rtype == rtype::OPT {
                 // At most one, owned by the root, in the additional section (RFC 6891 §6.1.1).
                 if edns.is_some() || !root || at < others {

@@ -102,7 +102,15 @@ impl HostLookup {
             })
         });
         let (nsid, audience) = (Box::default(), Audience::Everyone);
-        let settings = Settings { udp_payload: PAYLOAD, nsid, secret: None, limit: None, recursion, audience };
+        let settings = Settings {
+            udp_payload: PAYLOAD,
+            nsid,
+            secret: None,
+            limit: None,
+            recursion,
+            audience,
+            serves_transfers: false,
+        };
         Self { tables, resolver, settings: Arc::new(settings), allow_loopback }
     }
 
@@ -196,7 +204,9 @@ impl HostLookup {
                 pending.relay(resolved.parts(), &mut reply);
             }
             (Decision::Resolve(_), None) => return Err(HostLookupError::NoResolver),
-            (Decision::Drop(_) | Decision::Defer | Decision::Await, _) => return Err(HostLookupError::Malformed),
+            (Decision::Drop(_) | Decision::Defer | Decision::Await | Decision::Transfer, _) => {
+                return Err(HostLookupError::Malformed);
+            }
         }
         debug_assert!(reply.len() >= HEADER, "a reply has a header");
         let reply = Reply::read(&reply, 0, &question).map_err(|_| HostLookupError::Malformed)?;

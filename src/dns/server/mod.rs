@@ -7,4 +7,5 @@ pub(super) mod accept;
 pub mod connection_quota;
 pub mod encrypted;
 pub mod tcp;
+pub mod transfers;
 pub mod udp;

@@ -8,6 +8,7 @@ use std::{
     future::poll_fn,
     io,
     net::{self, IpAddr, SocketAddr},
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
@@ -26,7 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{accept::accept, connection_quota::ConnectionQuota};
+use super::{
+    accept::accept,
+    connection_quota::ConnectionQuota,
+    transfers::{self, Transfers},
+};
 use crate::{
     dns::{
         engine::{Client, Decision, Engine, Origin, Pending, Transport},
@@ -86,6 +91,8 @@ pub struct Shared {
     pub clients: Arc<ConnectionQuota>,
     /// Resolver of names outside our zones.
     pub resolver: Option<Resolver>,
+    /// Server of transfers and signed messages.
+    pub transfers: Option<Transfers>,
     /// Query counters.
     pub tally: Arc<Tally>,
     /// Stops accepting at once, and ends connections when they are idle.
@@ -107,6 +114,14 @@ impl Shared {
             Decision::Resolve(pending) => {
                 let found = self.resolver.as_ref()?.resolve(address, &pending.forward).await;
                 pending.relay(found.parts(), &mut reply)
+            }
+            Decision::Transfer => {
+                let transfers = self.transfers.as_ref()?;
+                // The transport has one reply for each message, as UDP has.
+                let mut replies = transfers.serve(packet.to_vec(), Origin { transport: Transport::Udp, ..origin });
+                let reply = replies.recv().await?;
+                self.tally.count(transfers::account(packet, &reply));
+                return Some(reply);
             }
             // The servers of connections start after the first exchange.
             Decision::Defer | Decision::Await => return None,
@@ -175,7 +190,8 @@ pub(crate) async fn serve_connection(
             let now = socket::now();
             let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
             let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally);
-            let Burst { done, answered, output, pending, refresh, next } = burst;
+            let Burst { done, answered, output, pending, refresh, next, transfer } = burst;
+            let transfer = transfer.map(|range| input[range].to_vec());
             input.drain(..done);
             if done > 0 && !is_stopping {
                 // An incomplete message does not extend the idle timeout.
@@ -195,6 +211,19 @@ pub(crate) async fn serve_connection(
                 }
             }
             write(&mut stream, &output).await?;
+            if let (Some(packet), Some(transfers)) = (transfer, &shared.transfers) {
+                let mut replies = transfers.serve(packet.clone(), origin);
+                let mut is_first = true;
+                while let Some(reply) = replies.recv().await {
+                    if std::mem::take(&mut is_first) {
+                        shared.tally.count(transfers::account(&packet, &reply));
+                    }
+                    write(&mut stream, &framed(&reply)).await?;
+                }
+                if !is_stopping {
+                    deadline = Instant::now() + shared.clients.idle_timeout();
+                }
+            }
             if answered > 0 {
                 shared.tally.took(socket::now().saturating_sub(now), answered);
             }
@@ -259,6 +288,8 @@ struct Burst {
     /// Questions that refresh stale cache entries.
     refresh: Vec<Forward>,
     next: Next,
+    /// Place in the input of a message for the server of transfers, which is the last processed one.
+    transfer: Option<Range<usize>>,
 }
 
 /// Next step of a connection after a burst.
@@ -275,7 +306,7 @@ enum Next {
 /// Answers the complete messages, up to [`FLUSH`] octets of output.
 fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tally: &Tally) -> Burst {
     let (output, pending, refresh) = (Vec::new(), Vec::new(), Vec::new());
-    let mut burst = Burst { done: 0, answered: 0, output, pending, refresh, next: Next::Read };
+    let mut burst = Burst { done: 0, answered: 0, output, pending, refresh, next: Next::Read, transfer: None };
     let mut reply = Vec::new();
     while let Some(message) = first_message(&input[burst.done..]) {
         if burst.output.len() >= FLUSH || burst.pending.len() >= MAX_WAITING {
@@ -294,6 +325,11 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tal
             Decision::Resolve(pending) => {
                 burst.pending.push(*pending);
                 continue;
+            }
+            Decision::Transfer => {
+                burst.transfer = Some(burst.done - message.len()..burst.done);
+                burst.next = Next::Continue;
+                return burst;
             }
             // A peer that sends a message other than a query is not a DNS client. Its earlier queries are answered.
             Decision::Drop(_) | Decision::Defer | Decision::Await => {

@@ -33,6 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::batch::{BATCH, Deferred, Exchange, ReplyPath};
+use super::transfers::{self, Transfers};
 use crate::{
     dns::{
         engine::{Client, Decision, Engine, Origin, Pending, Transport},
@@ -129,7 +130,7 @@ pub fn serve<E: Fn() -> Engine>(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
     engine: E,
-    resolver: Option<Resolver>,
+    (resolver, transfers): (Option<Resolver>, Option<Transfers>),
     metrics: &Dns,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + use<E>> {
@@ -143,11 +144,10 @@ pub fn serve<E: Fn() -> Engine>(
         socket: Arc::new(socket.try_clone()?),
         tables: Cache::new(tables.clone()),
         engine: engine(),
-        upstreams: resolver.map(|resolver| Upstreams {
-            resolver,
-            runtime: Handle::current(),
-            waiting: waiting.clone(),
-        }),
+        resolver,
+        transfers,
+        runtime: Handle::current(),
+        waiting: waiting.clone(),
         // Written by the slow thread and by tasks that wait for upstreams.
         tally: metrics.tally(By::Udp, Writers::Many),
         early: Vec::new(),
@@ -179,18 +179,14 @@ struct SlowWorker {
     socket: Arc<UdpSocket>,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
     engine: Engine,
-    upstreams: Option<Upstreams>,
+    resolver: Option<Resolver>,
+    transfers: Option<Transfers>,
+    runtime: Handle,
+    /// Queries that wait for an upstream or for the server of transfers.
+    waiting: TaskTracker,
     tally: Arc<Tally>,
     /// Queries that wait for the first exchange with a peer, at most [`MAX_UNANSWERED`].
     early: Vec<Deferred>,
-}
-
-/// Access to upstreams.
-struct Upstreams {
-    resolver: Resolver,
-    runtime: Handle,
-    /// Queries that wait for an upstream.
-    waiting: TaskTracker,
 }
 
 impl SlowWorker {
@@ -217,6 +213,7 @@ impl SlowWorker {
             Decision::Defer | Decision::Await => self.answer(query, reply_path),
             Decision::Resolve(pending) => self.resolve(*pending, reply_path),
             Decision::ReplyAndRefresh(_, forward) => self.refresh(&reply_path, &forward),
+            Decision::Transfer => self.transfer(query, reply_path),
             Decision::Reply(_) | Decision::Drop(_) => {}
         }
     }
@@ -238,13 +235,14 @@ impl SlowWorker {
                 self.early.push(Deferred { decision, query, reply_path });
             }
             Decision::Await => self.tally.overload(1),
+            Decision::Transfer => self.transfer(query, reply_path),
             Decision::Drop(_) | Decision::Defer => {}
         }
     }
 
     fn resolve(&self, pending: Pending, reply_path: ReplyPath) {
-        let Some(Upstreams { resolver, runtime, waiting }) = &self.upstreams else { return };
-        if waiting.len() >= MAX_UNANSWERED {
+        let Some(resolver) = &self.resolver else { return };
+        if self.waiting.len() >= MAX_UNANSWERED {
             return self.tally.overload(1);
         }
         let (socket, tally) = (self.socket.clone(), self.tally.clone());
@@ -255,11 +253,28 @@ impl SlowWorker {
             count(&tally, pending.relay(found.parts(), &mut reply), reply_path.since);
             reply_path.send(&socket, reply);
         };
-        waiting.spawn_on(answer, runtime);
+        self.waiting.spawn_on(answer, &self.runtime);
+    }
+
+    fn transfer(&self, query: Vec<u8>, reply_path: ReplyPath) {
+        let Some(transfers) = &self.transfers else { return };
+        if self.waiting.len() >= MAX_UNANSWERED {
+            return self.tally.overload(1);
+        }
+        let (socket, tally) = (self.socket.clone(), self.tally.clone());
+        let _runtime = self.runtime.enter();
+        let mut replies = transfers.serve(query.clone(), origin(reply_path.client));
+        let answer = async move {
+            if let Some(reply) = replies.recv().await {
+                count(&tally, transfers::account(&query, &reply), reply_path.since);
+                reply_path.send(&socket, reply);
+            }
+        };
+        self.waiting.spawn_on(answer, &self.runtime);
     }
 
     fn refresh(&self, reply_path: &ReplyPath, forward: &Forward) {
-        if let Some(Upstreams { resolver, .. }) = &self.upstreams {
+        if let Some(resolver) = &self.resolver {
             resolver.refresh(reply_path.client, forward);
         }
     }

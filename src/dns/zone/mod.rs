@@ -266,6 +266,21 @@ impl Tables {
         None
     }
 
+    /// Returns the name of this node.
+    pub fn node_name(&self) -> &Label {
+        &self.settings.node
+    }
+
+    /// Returns the zone with this origin.
+    pub fn zone_named(&self, origin: &[u8]) -> Option<&Zone> {
+        self.zones.by_origin.get(origin)
+    }
+
+    /// Returns the serial of a zone: that of its file, or the generated one.
+    pub fn serial_of(&self, zone: &Zone) -> u32 {
+        zone.soa.serial.unwrap_or(self.serial)
+    }
+
     /// Returns the origins of the discovery zone and its aliases.
     pub fn discovery_zones(&self) -> impl Iterator<Item = &Name> {
         self.settings.live_zones().map(|(zone, _)| zone)
@@ -289,6 +304,16 @@ impl Tables {
     /// Returns the service of that name.
     pub fn service(&self, name: &[u8]) -> Option<&Service> {
         self.services.get(name).map(|service| &**service)
+    }
+
+    /// Returns all services with a DNS name, unordered.
+    pub fn services(&self) -> impl Iterator<Item = (&RegisteredName, &Service)> {
+        self.services.iter().map(|(name, service)| (name, &**service))
+    }
+
+    /// Returns the labels of all nodes and external nodes, unordered; a label may be there twice.
+    pub fn node_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.nodes.keys().map(Label::as_bytes).chain(self.external.keys().map(RegisteredName::as_bytes))
     }
 
     /// Returns the `_why` texts of a service; `None` if it is plainly answered.

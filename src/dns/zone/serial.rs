@@ -54,6 +54,15 @@ impl Serial {
         (self.current, Some(self.ceiling))
     }
 
+    /// Continues above a serial that secondaries may have seen from another node. Returns whether it was later than the own one.
+    pub fn continue_above(&mut self, seen: u32) -> bool {
+        let is_behind = is_later(seen, self.current);
+        if is_behind {
+            self.current = seen;
+        }
+        is_behind
+    }
+
     /// Continues at the ceiling of a former run if the data directory did not have it. Returns whether it did not.
     pub fn continue_from(&mut self, former: u32) -> bool {
         if is_later(self.unknown, former) {

@@ -171,6 +171,29 @@ impl Service {
         Some(&self.ports[at])
     }
 
+    /// Returns the tags of the declared instances, sorted, each with its set.
+    pub fn tags(&self) -> impl Iterator<Item = (&RegisteredName, &Set)> {
+        self.tags.iter().map(|(tag, set)| (tag, set))
+    }
+
+    /// Returns the named ports, sorted by name.
+    pub fn ports(&self) -> impl Iterator<Item = &NamedPort> {
+        self.ports.iter()
+    }
+
+    /// Returns the ids of the declared instances, sorted.
+    pub fn ids(&self) -> impl Iterator<Item = &[u8]> {
+        self.hosts.iter().map(|host| self.id(host))
+    }
+
+    /// Returns the memory of the records in octets, without names of the scheme of Consul.
+    pub fn size(&self) -> usize {
+        let ports: usize = self.ports.iter().map(|port| size_of_val(&*port.srv)).sum();
+        let tags: usize =
+            self.tags.iter().map(|(_, set)| size_of::<Set>() + set.srv.len() * size_of::<HostIndex>()).sum();
+        self.wire.len() + size_of_val(&*self.hosts) + ports + tags
+    }
+
     /// Reports whether the transport has named ports, which make `_PROTOCOL.SERVICE` an empty non-terminal (RFC 8020).
     pub fn has_ports(&self, protocol: Protocol) -> bool {
         self.ports.iter().any(|port| port.protocol == protocol)

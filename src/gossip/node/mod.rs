@@ -50,7 +50,7 @@ use self::{
     missing::Missing,
     names::Names,
     repeat::Repeats,
-    serials::Ceilings,
+    serials::{Ceilings, SERIAL_INTERVAL},
     ticks::Ticks,
     user_events::Events,
 };
@@ -147,6 +147,8 @@ pub struct Inputs {
     pub metrics: Gossip,
     /// Bound that the own SOA serials do not exceed.
     pub serial_ceiling: watch::Receiver<u32>,
+    /// SOA serial of the generated zones; `None` if this node serves no transfers.
+    pub zone_serial: watch::Receiver<Option<u32>>,
 }
 
 /// Outputs of a node.
@@ -165,6 +167,8 @@ pub struct Outputs {
     pub synced: watch::Sender<bool>,
     /// The latest bound of serials of former runs of this node that a peer has handed over.
     pub former_serial: watch::Sender<Option<u32>>,
+    /// Serials of the generated zones by live peer that serves transfers.
+    pub zone_serials: watch::Sender<Arc<BTreeMap<Label, u32>>>,
 }
 
 /// Reasons why a node has ended.
@@ -345,8 +349,10 @@ impl Task {
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
         let mut announcing = true;
-        // False once the sender of the bound of serials is gone.
-        let mut serving = true;
+        // False once the sender of the bound of serials, or of the serial itself, is gone.
+        let (mut serving, mut transferring) = (true, true);
+        // Earliest time of the next announcement of the serial.
+        let mut serial_at = Instant::now();
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
         let (mut restart_at, mut pause, mut stable_at) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
@@ -378,6 +384,16 @@ impl Task {
                     serving = changed.is_ok();
                     if serving {
                         self.publish_ceiling().await;
+                    }
+                }
+                changed = async {
+                    sleep_until(serial_at).await;
+                    self.inputs.zone_serial.changed().await
+                }, if transferring => {
+                    transferring = changed.is_ok();
+                    if transferring {
+                        serial_at = Instant::now() + SERIAL_INTERVAL;
+                        self.publish_zone_serial().await;
                     }
                 }
                 Some(found) = self.found.1.recv() => self.contact(found),

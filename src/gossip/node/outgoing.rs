@@ -142,7 +142,7 @@ impl Task {
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_chitchat, inbox) = link::gossip();
-        let others = self.events.records().chain([self.ceiling_record()]);
+        let others = self.events.records().chain([self.ceiling_record()]).chain(self.zone_serial_record());
         let records = self.settings.records(&self.published, &self.published_external, others);
         let (settings, rejected) = (self.settings.cluster(self.incarnation), self.inputs.rejected.clone());
         self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;

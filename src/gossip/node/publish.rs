@@ -36,6 +36,7 @@ impl Task {
         }
         let mut touched = false;
         for name in std::mem::take(&mut self.dirty) {
+            self.note_zone_serial(&name);
             let now = self.node_view(&name).map(Arc::new);
             let before = match &now {
                 Some(view) => self.view.insert(name.clone(), view.clone()),

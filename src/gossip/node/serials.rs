@@ -4,18 +4,22 @@
 //! its secondaries and caches have seen. So each node announces a bound that its serials do not exceed. Peers keep the latest
 //! one by the name of the node, beyond the end of the run, and hand it to another run of that name when it introduces itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::Task;
+use super::{Task, publish::freshness};
 use crate::{
     dns::zone::serial::{RESERVE, is_later},
     gossip::message::{Identity, Message},
-    model::{member::PeerId, name::Label},
+    model::{catalog::Freshness, member::PeerId, name::Label},
     record::Record,
 };
 
 /// Largest number of names, that of the largest cluster.
 const MAX_NAMES: usize = 4096;
+
+/// Shortest interval between announcements of the serial of the generated zones, so that frequent changes cost each node a few
+/// messages a second.
+pub(super) const SERIAL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Ceilings of the serials of peers.
 #[derive(Debug)]
@@ -67,12 +71,37 @@ impl Task {
         Record::Serial(*self.inputs.serial_ceiling.borrow()).encode()
     }
 
+    /// Serial of the generated zones as a record, if this node serves transfers.
+    pub(super) fn zone_serial_record(&self) -> Option<(String, String)> {
+        self.inputs.zone_serial.borrow().map(|serial| Record::ZoneSerial(serial).encode())
+    }
+
     /// Announces a new ceiling.
     pub(super) async fn publish_ceiling(&mut self) {
         let serial = *self.inputs.serial_ceiling.borrow_and_update();
         let (key, value) = Record::Serial(serial).encode();
         let published = self.cluster.publish(&[(key, Some(value))]).await;
         self.push(&published);
+    }
+
+    /// Announces the serial of the generated zones, or that this node no longer serves transfers.
+    pub(super) async fn publish_zone_serial(&mut self) {
+        let serial = *self.inputs.zone_serial.borrow_and_update();
+        let (key, value) = Record::ZoneSerial(serial.unwrap_or_default()).encode();
+        let published = self.cluster.publish(&[(key, serial.map(|_| value))]).await;
+        self.push(&published);
+    }
+
+    /// Publishes the serial that a peer announces, as long as the peer is live.
+    pub(super) fn note_zone_serial(&self, name: &Label) {
+        let peer = self.peer_states.get(name).filter(|peer| freshness(peer.reach) == Some(Freshness::Live));
+        let serial = peer.and_then(|peer| self.replicas.get(&peer.id)?.replica.zone_serial);
+        if self.outputs.zone_serials.borrow().get(name).copied() != serial {
+            self.outputs.zone_serials.send_modify(|known| match serial {
+                Some(serial) => drop(Arc::make_mut(known).insert(name.clone(), serial)),
+                None => drop(Arc::make_mut(known).remove(name)),
+            });
+        }
     }
 
     /// Hands the ceiling of a former run to a run that introduces itself, or that has announced a lower one.

@@ -43,6 +43,14 @@ impl Tables {
         types
     }
 
+    /// Returns the records of a type at a name; `None` if it has none.
+    pub fn data<'t>(&'t self, step: &Step<'t>, rtype: u16) -> Option<Data<'t>> {
+        match self.select_type(step, rtype) {
+            Selected::Data(data, _) => Some(data),
+            _ => None,
+        }
+    }
+
     /// Selects the RRset of this type; for ANY, the smallest RRset of the name (RFC 8482 §4.1), whose reply amplifies least.
     pub(super) fn select<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
         match qtype {

@@ -36,7 +36,7 @@ const MAX_QUERY: usize = 4096;
 pub(super) struct Deferred {
     /// Any decision but [`Decision::Reply`] and [`Decision::Drop`].
     pub(super) decision: Decision,
-    /// The query for [`Decision::Defer`] and [`Decision::Await`]; else empty.
+    /// The query for [`Decision::Defer`], [`Decision::Await`] and [`Decision::Transfer`]; else empty.
     pub(super) query: Vec<u8>,
     pub(super) reply_path: ReplyPath,
 }
@@ -269,9 +269,9 @@ impl Reply {
         let wants_reply = match decision {
             Decision::Reply(_) | Decision::Drop(_) => return send,
             Decision::ReplyAndRefresh(..) => false,
-            Decision::Defer | Decision::Await | Decision::Resolve(_) => true,
+            Decision::Defer | Decision::Await | Decision::Transfer | Decision::Resolve(_) => true,
         };
-        let is_repeated = matches!(decision, Decision::Defer | Decision::Await);
+        let is_repeated = matches!(decision, Decision::Defer | Decision::Await | Decision::Transfer);
         let query = if is_repeated { query.to_vec() } else { Vec::new() };
         let reply = Self { octets: Vec::new(), to, from: self.from };
         let reply_path = ReplyPath { client, since: Instant::now(), reply };

@@ -1,0 +1,229 @@
+//! Every RRset of a zone, for transfers.
+//!
+//! The names of the zone are listed from the tables; their records come from the lookup that answers questions, so that a copy
+//! of the zone answers as this server does. What depends on the client or differs from node to node is left out: the order of
+//! records, reverse names of announced addresses, and the texts of `_why` names.
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use super::{Data, provenance::Match, provenance::Step, srv_rdata};
+use crate::{
+    dns::{
+        message::{codes::rtype, query::LookupName},
+        zone::{
+            Tables,
+            rrset::{RRset, Rdata, Tail},
+            service::{SRV_FIELDS, Service},
+            static_names::{Kind, Zone},
+        },
+    },
+    model::{catalog::Touched, registered_name::RESERVED_SERVICE, service::Protocol},
+};
+
+/// Label of the name that a copy of the zone has below a declared name without records. It makes that name an empty
+/// non-terminal, so that a secondary answers NODATA for an unhealthy service as this server does, and not NXDOMAIN.
+const PLACEHOLDER: &[u8] = b"\x04_why";
+/// Text of the placeholder: the reason itself would change the zone with each report of a check.
+const PLACEHOLDER_TEXT: &[u8] = b"no healthy instance: a muster server has the reason";
+
+/// An RRset of a zone as transfers carry it. Names are uncompressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneRrset {
+    /// Owner name relative to the origin: labels in wire form without the root.
+    pub owner: Box<[u8]>,
+    /// Record type.
+    pub rtype: u16,
+    /// TTL in seconds.
+    pub ttl: u32,
+    /// RDATA of all records, sorted.
+    pub rdata: Vec<Box<[u8]>>,
+}
+
+/// Owner names of a part of a zone, relative to the origin.
+pub type Owners = BTreeSet<Box<[u8]>>;
+
+impl Tables {
+    /// Passes every RRset of a zone but the SOA to `take`, until it breaks.
+    pub fn visit_zone<B>(&self, zone: &Zone, mut take: impl FnMut(ZoneRrset) -> ControlFlow<B>) -> ControlFlow<B> {
+        let mut visit = |owners: Owners, is_live: bool| {
+            for owner in owners {
+                // Static names may be those of services and nodes as well.
+                if !is_live && zone.kind.has_live_names() && !self.is_static(zone, &owner) {
+                    continue;
+                }
+                self.rrsets_of(zone, &owner).into_iter().try_for_each(&mut take)?;
+            }
+            ControlFlow::Continue(())
+        };
+        visit(Owners::from([Box::default()]), true)?;
+        if zone.kind == Kind::Discovery {
+            for (_, service) in self.services() {
+                visit(names_of_service(service), true)?;
+            }
+            visit(self.node_names().map(|label| relative([label, RESERVED_SERVICE.as_bytes()])).collect(), true)?;
+        }
+        visit(
+            zone.names.iter().map(|(owner, _)| owner.into()).filter(|owner: &Box<[u8]>| !owner.is_empty()).collect(),
+            false,
+        )
+    }
+
+    /// Returns the owner names whose records a change of services and nodes may have changed; `before` are the tables without the
+    /// change.
+    pub fn touched_names(&self, before: &Self, zone: &Zone, touched: &Touched) -> Owners {
+        let mut owners = Owners::from([Box::default()]);
+        if zone.kind != Kind::Discovery {
+            return owners;
+        }
+        for name in &touched.services {
+            for service in [before, self].into_iter().filter_map(|tables| tables.service(name.as_bytes())) {
+                owners.append(&mut names_of_service(service));
+            }
+        }
+        let nodes = touched.nodes.iter().map(|node| node.as_bytes());
+        let nodes = nodes.chain(touched.external.iter().map(|node| node.as_bytes()));
+        owners.extend(nodes.map(|label| relative([label, RESERVED_SERVICE.as_bytes()])));
+        owners
+    }
+
+    /// Returns the RRsets of an owner name, sorted by type, without the SOA.
+    pub fn rrsets_of(&self, zone: &Zone, owner: &[u8]) -> Vec<ZoneRrset> {
+        let Some(name) = absolute(owner, zone) else { return Vec::new() };
+        let step = self.find(&name, rtype::A);
+        // The name belongs to another zone of this server.
+        if step.zone.is_none_or(|of| of.origin != zone.origin) {
+            return Vec::new();
+        }
+        if let Match::Delegation { .. } = step.found {
+            // The NS records of a delegation, and records below it: glue.
+            return zone.names.at(owner).unwrap_or_default().iter().map(|set| stored(owner, set, zone)).collect();
+        }
+        let mut rrsets = Vec::new();
+        for rtype in self.types(&step).into_iter().filter(|rtype| *rtype != rtype::SOA) {
+            if let Some(data) = self.data(&step, rtype) {
+                rrsets.push(generated(owner, &data, zone));
+            }
+        }
+        if let Some(cname) = step.found.rrsets().iter().find(|set| set.rtype == rtype::CNAME)
+            && rrsets.is_empty()
+        {
+            rrsets.push(stored(owner, cname, zone));
+        }
+        if rrsets.is_empty() && is_declared(&step) {
+            let text = [&[PLACEHOLDER_TEXT.len() as u8], PLACEHOLDER_TEXT].concat();
+            let owner = [PLACEHOLDER, owner].concat();
+            if absolute(&owner, zone).is_some() {
+                rrsets.push(ZoneRrset {
+                    owner: owner.into(),
+                    rtype: rtype::TXT,
+                    ttl: self.ttl(),
+                    rdata: vec![text.into()],
+                });
+            }
+        }
+        rrsets
+    }
+
+    /// Returns TTL and RDATA of the SOA of a zone.
+    pub fn soa_rdata(&self, zone: &Zone) -> (u32, Box<[u8]>) {
+        let data = Data::Soa { ttl: zone.soa.ttl, serial: self.serial_of(zone) };
+        (zone.soa.ttl, data.rdata(0, zone))
+    }
+
+    /// Reports whether the records of an owner name come from the zone file.
+    fn is_static(&self, zone: &Zone, owner: &[u8]) -> bool {
+        let found = absolute(owner, zone).map(|name| self.find(&name, rtype::A).found);
+        found.is_some_and(|found| !found.is_live() && !matches!(found, Match::Apex(_)))
+    }
+}
+
+/// Reports whether a name without records exists because a service declares it.
+fn is_declared(step: &Step<'_>) -> bool {
+    matches!(step.found, Match::Set { .. } | Match::Instance { .. } | Match::Port { .. })
+}
+
+/// Returns the owner names of a service in the discovery zone.
+fn names_of_service(service: &Service) -> Owners {
+    let name = service.name();
+    let mut owners = Owners::from([relative([name])]);
+    let underscored = |label: &[u8]| [b"_", label].concat();
+    for (protocol, label) in [(Protocol::Tcp, b"_tcp"), (Protocol::Udp, b"_udp")] {
+        if service.protocol(protocol).is_some() {
+            owners.insert(relative([&*underscored(name), label]));
+        }
+    }
+    for (tag, _) in service.tags() {
+        owners.insert(relative([tag.as_bytes(), name]));
+        owners.insert(relative([&*underscored(name), &*underscored(tag.as_bytes())]));
+    }
+    for port in service.ports() {
+        let protocol: &[u8] = if port.protocol() == Protocol::Tcp { b"_tcp" } else { b"_udp" };
+        owners.insert(relative([&*underscored(port.name().as_bytes()), protocol, name]));
+    }
+    owners.extend(service.ids().map(|id| relative([id, name])));
+    owners.retain(|owner| !owner.is_empty());
+    owners
+}
+
+/// Returns labels in wire form; empty if one is no label of DNS.
+fn relative<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Box<[u8]> {
+    let mut wire = Vec::new();
+    for label in labels {
+        if !(1..=63).contains(&label.len()) {
+            return Box::default();
+        }
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label);
+    }
+    wire.into()
+}
+
+/// Returns the absolute name of an owner; `None` if it is too long.
+fn absolute(owner: &[u8], zone: &Zone) -> Option<LookupName> {
+    LookupName::from_wire(&[owner, zone.origin.wire()].concat())
+}
+
+fn stored(owner: &[u8], set: &RRset, zone: &Zone) -> ZoneRrset {
+    generated(owner, &Data::Stored(set), zone)
+}
+
+fn generated(owner: &[u8], data: &Data<'_>, zone: &Zone) -> ZoneRrset {
+    let mut rdata: Vec<Box<[u8]>> = (0..data.len()).map(|at| data.rdata(at, zone)).collect();
+    rdata.sort_unstable();
+    ZoneRrset { owner: owner.into(), rtype: data.rtype(), ttl: data.ttl(), rdata }
+}
+
+impl Data<'_> {
+    /// Returns the uncompressed RDATA of the record at index `at`.
+    pub fn rdata(&self, at: usize, zone: &Zone) -> Box<[u8]> {
+        let origin = zone.origin.wire();
+        let stored = |rdata: &Rdata| match rdata.tail {
+            Tail::Nothing => rdata.octets.clone(),
+            Tail::Origin => [&rdata.octets, origin].concat().into(),
+        };
+        match self {
+            Self::Stored(set) => stored(&set.records[at]),
+            Self::Made(set) => stored(&set.records[at]),
+            Self::Texts(texts, _) => stored(&texts[at]),
+            Self::V4(addresses, _) => addresses[at].octets.into(),
+            Self::V6(addresses, _) => addresses[at].octets.into(),
+            Self::Host { size, octets, .. } => octets[at * size..][..*size].into(),
+            Self::Address { octets, size, .. } => octets[..usize::from(*size)].into(),
+            Self::Srv { service, members, kind, .. } => {
+                let (host, port) = members.get(at);
+                let mut rdata = [srv_rdata(service, *kind, host), origin].concat();
+                if let Some(port) = port {
+                    rdata[SRV_FIELDS - 2..SRV_FIELDS].copy_from_slice(&port.to_be_bytes());
+                }
+                rdata.into()
+            }
+            Self::Soa { serial, .. } => {
+                let soa = &zone.soa;
+                let numbers = [*serial, soa.timers[0], soa.timers[1], soa.timers[2], soa.minimum];
+                let mut rdata = [stored(&soa.mname), stored(&soa.rname)].concat();
+                rdata.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+                rdata.into()
+            }
+        }
+    }
+}

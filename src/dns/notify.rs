@@ -1,0 +1,275 @@
+//! NOTIFY to secondaries (RFC 1996).
+//!
+//! One task sends a message for each secondary and zone whose serial has changed, and repeats it until the secondary responds.
+//! Changes within [`INTERVAL`] share one message. A node notifies of the zones that it sends: its zone files, and the generated
+//! zones if it is their primary.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    net::UdpSocket,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    answer::contents::ZoneRrset,
+    message::{
+        codes::{class, rtype},
+        query::HEADER,
+    },
+    transfer::{
+        primary::Primary,
+        tsig::{Key, Keys, sign_request},
+    },
+    zone::{Tables, static_names::Kind},
+};
+use crate::{clock::unix_now, model::name::Name};
+
+/// Shortest interval between two messages about one zone to one secondary. A secondary knows each change within a second.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Pause before the first message, in which the changes of one event arrive.
+const GATHER: Duration = Duration::from_millis(20);
+/// Wait for the response to the first message; it doubles with each repetition.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Number of messages after which the secondary is left to its refresh timer (RFC 1996 §3.6: five repetitions).
+const MAX_MESSAGES: u32 = 6;
+/// Longest response in octets; more is cut off.
+const MAX_RESPONSE: usize = 512;
+/// Response code NOERROR.
+const NO_ERROR: u8 = 0;
+
+/// A secondary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secondary {
+    /// Address.
+    pub address: SocketAddr,
+    /// Name of the key that signs the messages.
+    pub key: Option<Name>,
+}
+
+/// What the task needs.
+pub struct Settings {
+    /// The secondaries.
+    pub secondaries: Vec<Secondary>,
+    /// Addresses that messages are sent from, if they are configured: those of the DNS listeners. A secondary accepts messages
+    /// of its primaries only.
+    pub sources: Vec<IpAddr>,
+    /// TSIG keys.
+    pub keys: watch::Receiver<Keys>,
+    /// Published tables.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// Changes with each publication.
+    pub published: watch::Receiver<()>,
+    /// The primary of the generated zones.
+    pub primary: watch::Receiver<Primary>,
+}
+
+/// Progress with one zone at one secondary.
+#[derive(Debug)]
+struct Progress {
+    /// Serial of the last message.
+    serial: u32,
+    /// Transaction id of the last message.
+    id: u16,
+    /// Messages about this serial.
+    sent: u32,
+    /// Time of the last message.
+    at: Instant,
+    /// True if the secondary has responded, or was given up.
+    is_done: bool,
+}
+
+/// Sends messages until `shutdown`.
+pub async fn run(mut settings: Settings, shutdown: CancellationToken) {
+    let mut task = Task { progress: HashMap::new(), sockets: Sockets::default(), sources: settings.sources.clone() };
+    let mut wake = Instant::now();
+    loop {
+        let mut response = [0; MAX_RESPONSE];
+        tokio::select! {
+            changed = settings.published.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                wake = wake.min(Instant::now() + GATHER);
+                continue;
+            }
+            () = sleep_until(wake) => wake = task.send_due(&settings).await,
+            (len, from) = task.sockets.receive(&mut response) => task.take_response(&response[..len], from),
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+struct Task {
+    progress: HashMap<(SocketAddr, Name), Progress>,
+    sockets: Sockets,
+    sources: Vec<IpAddr>,
+}
+
+impl Task {
+    /// Sends the messages that are due. Returns the time of the next one.
+    async fn send_due(&mut self, settings: &Settings) -> Instant {
+        let now = Instant::now();
+        let mut next = now + Duration::from_secs(3600);
+        let tables = settings.tables.load_full();
+        let sends_generated = !matches!(*settings.primary.borrow(), Primary::Peer(..));
+        let keys = settings.keys.borrow().clone();
+        let zones = tables.zones().filter(|zone| match zone.kind {
+            Kind::Discovery => sends_generated,
+            Kind::Consul => false,
+            Kind::Static => true,
+        });
+        let mut known = Vec::new();
+        for zone in zones {
+            let serial = tables.serial_of(zone);
+            for secondary in &settings.secondaries {
+                let place = (secondary.address, zone.origin.clone());
+                known.push(place.clone());
+                let due = match self.progress.get(&place) {
+                    None => now,
+                    Some(progress) if progress.serial != serial => progress.at + INTERVAL,
+                    Some(progress) if progress.is_done => continue,
+                    Some(progress) => progress.at + FIRST_WAIT * (1 << progress.sent.saturating_sub(1)),
+                };
+                if due > now {
+                    next = next.min(due);
+                    continue;
+                }
+                let sent = match self.progress.get(&place) {
+                    Some(progress) if progress.serial == serial => progress.sent,
+                    _ => 0,
+                };
+                let id = fastrand::u16(..);
+                if sent >= MAX_MESSAGES {
+                    info!(secondary = %secondary.address, zone = %zone.origin, serial, "secondary does not respond to NOTIFY");
+                    self.progress.insert(place, Progress { serial, id, sent, at: now, is_done: true });
+                    continue;
+                }
+                let (ttl, rdata) = tables.soa_rdata(zone);
+                let soa = ZoneRrset { owner: Box::default(), rtype: rtype::SOA, ttl, rdata: vec![rdata] };
+                let mut message = message(id, &zone.origin, &soa);
+                if let Some(name) = &secondary.key {
+                    match keys.get(name) {
+                        Some(key) => sign(key, &mut message, id),
+                        None => {
+                            warn!(secondary = %secondary.address, key = %name, "NOTIFY is not signed: there is no such TSIG key")
+                        }
+                    }
+                }
+                if let Err(error) = self.sockets.send(&message, secondary.address, &self.sources).await {
+                    debug!(secondary = %secondary.address, %error, "NOTIFY not sent");
+                }
+                next = next.min(now + FIRST_WAIT * (1 << sent));
+                self.progress.insert(place, Progress { serial, id, sent: sent + 1, at: now, is_done: false });
+            }
+        }
+        // A zone that comes back is notified of again.
+        if known.len() < self.progress.len() {
+            self.progress.retain(|place, _| known.contains(place));
+        }
+        next
+    }
+
+    fn take_response(&mut self, response: &[u8], from: SocketAddr) {
+        let [i0, i1, flags, code, ..] = response else { return };
+        // A response (QR) to a NOTIFY (opcode 4).
+        if flags & 0xf8 != 0xa0 {
+            return;
+        }
+        let id = u16::from_be_bytes([*i0, *i1]);
+        let found = self
+            .progress
+            .iter_mut()
+            .find(|((address, _), progress)| *address == from && progress.id == id && !progress.is_done);
+        let Some(((_, zone), progress)) = found else { return };
+        progress.is_done = true;
+        let rcode = code & 0x0f;
+        if rcode != NO_ERROR {
+            debug!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");
+        }
+    }
+}
+
+/// Sockets for both families, opened when they are needed.
+#[derive(Default)]
+struct Sockets {
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
+}
+
+impl Sockets {
+    async fn send(&mut self, message: &[u8], to: SocketAddr, sources: &[IpAddr]) -> io::Result<()> {
+        let socket = if to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        if socket.is_none() {
+            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+            let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4() && is_route(**source, to.ip()));
+            *socket = Some(UdpSocket::bind((source.copied().unwrap_or(any), 0)).await?);
+        }
+        match socket {
+            Some(socket) => socket.send_to(message, to).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Receives a datagram; waits for ever without sockets.
+    async fn receive(&self, response: &mut [u8]) -> (usize, SocketAddr) {
+        loop {
+            let mut other = [0; MAX_RESPONSE];
+            let received = match (&self.v4, &self.v6) {
+                (None, None) => std::future::pending().await,
+                (Some(socket), None) | (None, Some(socket)) => socket.recv_from(response).await,
+                (Some(v4), Some(v6)) => tokio::select! {
+                    received = v4.recv_from(response) => received,
+                    received = v6.recv_from(&mut other) => {
+                        if let Ok((len, _)) = &received {
+                            response[..*len].copy_from_slice(&other[..*len]);
+                        }
+                        received
+                    }
+                },
+            };
+            // An error is that of an earlier message, whose secondary is not there.
+            if let Ok(received) = received {
+                return received;
+            }
+        }
+    }
+}
+
+/// Reports whether messages from an address reach another: a loopback address reaches this host only.
+fn is_route(from: IpAddr, to: IpAddr) -> bool {
+    !from.is_unspecified() && from.is_loopback() == to.is_loopback()
+}
+
+/// Returns a NOTIFY message with the SOA in its answer section (RFC 1996 §3.7).
+fn message(id: u16, origin: &Name, soa: &ZoneRrset) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    // Opcode NOTIFY, AA.
+    message.extend_from_slice(&[0x24, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+    message.extend_from_slice(origin.wire());
+    message.extend_from_slice(&rtype::SOA.to_be_bytes());
+    message.extend_from_slice(&class::IN.to_be_bytes());
+    for rdata in &soa.rdata {
+        message.extend_from_slice(&[0xc0, HEADER as u8]);
+        message.extend_from_slice(&rtype::SOA.to_be_bytes());
+        message.extend_from_slice(&class::IN.to_be_bytes());
+        message.extend_from_slice(&soa.ttl.to_be_bytes());
+        message.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
+        message.extend_from_slice(rdata);
+    }
+    message
+}
+
+fn sign(key: &Key, message: &mut Vec<u8>, id: u16) {
+    sign_request(key, message, id, unix_now().as_secs());
+}

@@ -1,0 +1,367 @@
+//! Server of zone transfers and of messages that are signed with TSIG.
+//!
+//! Each message has a task. It verifies the signature, and answers a transfer in as many messages as the zone needs, any other
+//! query like every other server does, with a signature. A zone is encoded on a thread for blocking work, a few messages ahead
+//! of the connection.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    clock::unix_now,
+    dns::{
+        engine::{self, Engine, MAX_TCP, Origin, Transport},
+        message::{
+            codes::{Rcode, rtype},
+            query::{CLASSIC_UDP, HEADER, LookupName, Query},
+        },
+        transfer::{
+            access::Access,
+            journal::Journal,
+            messages::{Head, MessageWriter},
+            primary::Primary,
+            request::{Form, Reply, Wanted},
+            tsig::{self, Keys, Signer, TsigError, Verified},
+        },
+        zone::{Tables, static_names::Zone},
+    },
+    metrics::{Account, Source},
+    model::name::Name,
+};
+
+/// Number of transfers that are sent at the same time, as in BIND; further ones wait.
+const MAX_TRANSFERS: usize = 10;
+/// Longest wait for other transfers. A secondary retries after a refusal.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Messages that are encoded ahead of the connection.
+const AHEAD: usize = 4;
+
+/// Server of transfers. Clones share it.
+#[derive(Clone)]
+pub struct Transfers(Arc<Shared>);
+
+/// What the server needs.
+pub struct Settings {
+    /// Who may copy zones.
+    pub access: Access,
+    /// TSIG keys.
+    pub keys: watch::Receiver<Keys>,
+    /// Settings of the engines that answer signed queries.
+    pub engine: Arc<engine::Settings>,
+    /// Published tables.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// Changes of the zones.
+    pub journal: Arc<Mutex<Journal>>,
+    /// The primary of the generated zones.
+    pub primary: watch::Receiver<Primary>,
+}
+
+struct Shared {
+    settings: Settings,
+    permits: Arc<Semaphore>,
+}
+
+/// Reasons why a transfer is refused, each with its code.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("malformed request")]
+    Malformed,
+    #[error("not one of this server's zones")]
+    NoZone,
+    #[error("`dns.transfer.allow` lists neither the client nor its key")]
+    Access,
+    #[error("node {0} is the primary of the generated zones: list it in the secondary as well")]
+    OtherPrimary(String),
+    #[error("names with the scheme of Consul are not transferred: they are computed")]
+    Computed,
+    #[error("{MAX_TRANSFERS} other transfers are under way")]
+    Busy,
+}
+
+impl Refusal {
+    fn rcode(&self) -> u8 {
+        match self {
+            Self::Malformed => 1,
+            // NOTAUTH (RFC 5936 §2.2.1)
+            Self::NoZone => 9,
+            Self::Access | Self::OtherPrimary(_) | Self::Computed | Self::Busy => 5,
+        }
+    }
+}
+
+/// A request for a transfer.
+struct Request {
+    id: u16,
+    origin: Name,
+    qtype: u16,
+    recursion_desired: bool,
+    wanted: Wanted,
+}
+
+impl Transfers {
+    /// Returns a server with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Shared { settings, permits: Arc::new(Semaphore::new(MAX_TRANSFERS)) }))
+    }
+
+    /// Serves a message for which an engine decided on [`Decision::Transfer`](engine::Decision::Transfer). Returns the replies.
+    /// Over UDP, there is one. Dropping the receiver ends the transfer.
+    pub fn serve(&self, packet: Vec<u8>, origin: Origin) -> mpsc::Receiver<Vec<u8>> {
+        let (replies, received) = mpsc::channel(AHEAD);
+        let shared = self.0.clone();
+        tokio::spawn(async move { shared.serve(packet, origin, replies).await });
+        received
+    }
+}
+
+impl Shared {
+    async fn serve(&self, packet: Vec<u8>, origin: Origin, replies: mpsc::Sender<Vec<u8>>) {
+        let (message, mut signer) = match self.verify(packet, origin) {
+            Ok(verified) => verified,
+            Err(reply) => return drop(replies.send(reply).await),
+        };
+        let mut name = LookupName::default();
+        let Ok(query) = Query::parse(&message, &mut name) else {
+            return self.send(error(&message, Refusal::Malformed.rcode()), signer.as_mut(), origin, &replies).await;
+        };
+        if !matches!(query.qtype, rtype::AXFR | rtype::IXFR) {
+            let reply = self.answer(&message, origin);
+            return self.send(reply, signer.as_mut(), origin, &replies).await;
+        }
+        let client = origin.client.map(|client| client.address);
+        let shown = client.map(|client| client.to_string()).unwrap_or_default();
+        if let Err(refusal) = self.transfer(&message, &query, &name, &mut signer, origin, &replies).await {
+            let key = signer.as_ref().map(|signer| signer.key().name().to_string());
+            info!(client = shown, zone = %shown_name(&name), key, reason = %refusal, "zone transfer refused");
+            self.send(error(&message, refusal.rcode()), signer.as_mut(), origin, &replies).await;
+        }
+    }
+
+    /// Verifies the signature of a message, if it has one. The error is the reply.
+    fn verify(&self, packet: Vec<u8>, origin: Origin) -> Result<(Vec<u8>, Option<Signer>), Vec<u8>> {
+        let mut name = LookupName::default();
+        if !Query::parse(&packet, &mut name).is_ok_and(|query| query.is_signed) {
+            return Ok((packet, None));
+        }
+        let now = unix_now().as_secs();
+        let keys = self.settings.keys.borrow().clone();
+        match tsig::verify(&packet, &keys, now) {
+            Ok(Verified { message, signer }) => Ok((message, Some(signer))),
+            Err(mut fault) => {
+                let client = origin.client.map(|client| client.address.to_string()).unwrap_or_default();
+                info!(client, %fault, "signed message refused");
+                // FORMERR for a malformed record, else NOTAUTH (RFC 8945 §5.2).
+                let rcode = if matches!(fault, TsigError::Malformed) { 1 } else { 9 };
+                let mut reply = error(&packet, rcode);
+                fault.append_to(&mut reply, now);
+                Err(reply)
+            }
+        }
+    }
+
+    /// Answers a query other than for a transfer from our zones.
+    fn answer(&self, message: &[u8], origin: Origin) -> Vec<u8> {
+        let settings = &self.settings;
+        let mut engine = Engine::with(settings.engine.clone(), fastrand::Rng::new());
+        let mut reply = Vec::new();
+        let decision = engine.answer(&settings.tables.load(), message, origin, &mut reply);
+        // Names outside our zones are not resolved for signed queries.
+        if decision.has_reply() { reply } else { error(message, Refusal::Access.rcode()) }
+    }
+
+    /// Sends a reply of one message.
+    async fn send(
+        &self,
+        mut reply: Vec<u8>,
+        signer: Option<&mut Signer>,
+        origin: Origin,
+        replies: &mpsc::Sender<Vec<u8>>,
+    ) {
+        let limit = match origin.transport {
+            Transport::Tcp => MAX_TCP,
+            Transport::Udp => self.settings.engine.udp_payload.max(CLASSIC_UDP).into(),
+        };
+        if let Some(signer) = signer {
+            if reply.len() + signer.len() > limit {
+                reply = truncated(&reply);
+            }
+            signer.sign(&mut reply, unix_now().as_secs());
+        }
+        // The client is gone otherwise.
+        let _ = replies.send(reply).await;
+    }
+
+    async fn transfer(
+        &self,
+        message: &[u8],
+        query: &Query<'_>,
+        name: &LookupName,
+        signer: &mut Option<Signer>,
+        origin: Origin,
+        replies: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), Refusal> {
+        let client = origin.client.map(|client| client.address);
+        let key = signer.as_ref().map(|signer| signer.key().name().clone());
+        if !client.is_none_or(|client| self.settings.access.allows(client, key.as_ref())) {
+            return Err(Refusal::Access);
+        }
+        let wanted = Wanted::parse(message, name, query.qtype).ok_or(Refusal::Malformed)?;
+        let tables = self.settings.tables.load_full();
+        let zone = tables.zone_named(name.wire()).ok_or(Refusal::NoZone)?;
+        self.check(zone)?;
+        let request = Request {
+            id: query.header.id,
+            origin: zone.origin.clone(),
+            qtype: query.qtype,
+            recursion_desired: query.header.recursion_desired,
+            wanted,
+        };
+        if origin.transport == Transport::Udp {
+            // RFC 5936 §4.2: AXFR is not defined over UDP. RFC 1995 §2: the SOA alone makes the client use TCP.
+            if query.qtype == rtype::AXFR {
+                return Err(Refusal::Malformed);
+            }
+            let reply = soa_only(&tables, zone, &request);
+            self.send(reply, signer.as_mut(), origin, replies).await;
+            return Ok(());
+        }
+        let waited = timeout(MAX_WAIT, self.permits.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = waited else { return Err(Refusal::Busy) };
+        let (journal, replies, signer) = (self.settings.journal.clone(), replies.clone(), signer.take());
+        let shown = client.map(|client| client.to_string()).unwrap_or_default();
+        let started = Instant::now();
+        let sent = spawn_blocking(move || {
+            let _permit = permit;
+            send_zone(&tables, &request, &journal, signer, &replies).map(|sent| (sent, request))
+        });
+        match sent.await {
+            Ok(Some((Sent { form, serial, messages, octets }, request))) => {
+                let (zone, took) = (request.origin.to_string(), started.elapsed());
+                let key = key.map(|key| key.to_string());
+                info!(client = shown, zone, key, serial, ?form, messages, octets, ?took, "zone transfer sent");
+            }
+            Ok(None) => debug!(client = shown, "zone transfer ended by the client"),
+            Err(error) => warn!(client = shown, %error, "zone transfer failed"),
+        }
+        Ok(())
+    }
+
+    /// Checks whether this node sends the zone.
+    fn check(&self, zone: &Zone) -> Result<(), Refusal> {
+        use crate::dns::zone::static_names::Kind;
+        if zone.kind == Kind::Consul {
+            return Err(Refusal::Computed);
+        }
+        match &*self.settings.primary.borrow() {
+            Primary::Peer(node, _) if zone.kind.has_live_names() => Err(Refusal::OtherPrimary(node.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A transfer that was sent.
+struct Sent {
+    form: Form,
+    serial: u32,
+    messages: u64,
+    octets: usize,
+}
+
+/// Sends a zone; `None` if the client is gone.
+fn send_zone(
+    tables: &Tables,
+    request: &Request,
+    journal: &Mutex<Journal>,
+    mut signer: Option<Signer>,
+    replies: &mpsc::Sender<Vec<u8>>,
+) -> Option<Sent> {
+    let zone = tables.zone_named(request.origin.wire())?;
+    let reply = {
+        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        Reply::new(tables, zone, &journal, request.wanted)
+    };
+    let mut sent = Sent { form: reply.form, serial: tables.serial_of(zone), messages: 0, octets: 0 };
+    let reserve = signer.as_ref().map_or(0, Signer::len);
+    let writer = MessageWriter::new(head(request), reserve, |mut message| {
+        if let Some(signer) = &mut signer {
+            signer.sign(&mut message, unix_now().as_secs());
+        }
+        sent.messages += 1;
+        sent.octets += message.len();
+        match replies.blocking_send(message) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    reply.write(writer).ok()?;
+    Some(sent)
+}
+
+fn head(request: &Request) -> Head<'_> {
+    Head { id: request.id, origin: &request.origin, qtype: request.qtype, recursion_desired: request.recursion_desired }
+}
+
+/// Returns the reply to IXFR over UDP.
+fn soa_only(tables: &Tables, zone: &Zone, request: &Request) -> Vec<u8> {
+    let mut only = Vec::new();
+    let writer = MessageWriter::new(head(request), 0, |message| {
+        only = message;
+        ControlFlow::Continue(())
+    });
+    let current = Wanted::Since(tables.serial_of(zone));
+    // One record fits.
+    let _ = Reply::new(tables, zone, &Journal::default(), current).write(writer);
+    only
+}
+
+/// Returns a reply with a code, and the question of the request if it has one.
+fn error(request: &[u8], rcode: u8) -> Vec<u8> {
+    let mut name = LookupName::default();
+    let question = Query::parse(request, &mut name).map(|query| query.question).unwrap_or_default();
+    let mut reply = vec![0; HEADER];
+    reply[..2].copy_from_slice(request.get(..2).unwrap_or(&[0, 0]));
+    let flags = request.get(2).copied().unwrap_or_default();
+    // Opcode and RD of the request.
+    (reply[2], reply[3]) = (0x80 | flags & 0x79, rcode);
+    reply[5] = u8::from(!question.is_empty());
+    reply.extend_from_slice(question);
+    reply
+}
+
+/// Returns a reply without records and with the TC bit.
+fn truncated(reply: &[u8]) -> Vec<u8> {
+    let mut name = LookupName::default();
+    let mut request = reply.to_vec();
+    request[2] &= 0x7f;
+    let question = Query::parse(&request, &mut name).map(|query| query.question.len()).unwrap_or_default();
+    let mut short = reply[..HEADER + question].to_vec();
+    short[2] |= 0x02;
+    short[4..HEADER].copy_from_slice(&[0, u8::from(question > 0), 0, 0, 0, 0, 0, 0]);
+    short
+}
+
+/// Returns what to count for a message and its first reply.
+pub(super) fn account(packet: &[u8], reply: &[u8]) -> Account {
+    let mut name = LookupName::default();
+    let qtype = Query::parse(packet, &mut name).map_or(0, |query| query.qtype);
+    let rcode = reply.get(3).and_then(|flags| Rcode::from_number(u16::from(flags & 0x0f)));
+    let truncated = reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
+    let rcode = rcode.map(|rcode| rcode as u16);
+    Account { qtype, source: Source::Zone, rcode, truncated, tier: None }
+}
+
+/// Returns a name for the log.
+fn shown_name(name: &LookupName) -> String {
+    Name::from_labels(name.labels()).map(|name| name.to_string()).unwrap_or_default()
+}

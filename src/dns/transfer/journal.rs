@@ -1,0 +1,132 @@
+//! Changes of the zones, for incremental transfers (RFC 1995).
+//!
+//! The journal keeps the tables before each change, which share most of their content with the newest ones, and the names that
+//! the change touched. The differences between two serials are computed for a request: the records of these names in both.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    dns::{
+        answer::contents::{Owners, ZoneRrset},
+        zone::{Tables, static_names::Zone},
+    },
+    model::{catalog::Touched, name::Name},
+};
+
+/// Largest number of changes that are kept: minutes of a cluster with several changes a second.
+const MAX_CHANGES: usize = 2_000;
+/// Largest memory in octets of the services that the kept tables do not share with newer ones.
+const MAX_OCTETS: usize = 16 << 20;
+/// Largest number of names in the differences. A secondary that lacks more receives the whole zone.
+const MAX_NAMES: usize = 50_000;
+
+/// Changes of the zones, the newest last.
+#[derive(Debug, Default)]
+pub struct Journal {
+    changes: VecDeque<Change>,
+    octets: usize,
+}
+
+#[derive(Debug)]
+struct Change {
+    before: Arc<Tables>,
+    touched: Touched,
+    /// True if this node was the primary of the generated zones when it published `before`.
+    is_own: bool,
+    /// True if zone files changed.
+    has_files: bool,
+    octets: usize,
+}
+
+/// Differences of a zone between two serials.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Differences {
+    /// SOA of the older version: TTL and RDATA.
+    pub old_soa: (u32, Box<[u8]>),
+    /// RRsets with the records that are only in the older version.
+    pub removed: Vec<ZoneRrset>,
+    /// RRsets with the records that are only in the newer version.
+    pub added: Vec<ZoneRrset>,
+}
+
+impl Journal {
+    /// Records a change of the tables `before`. `is_own` if their generated serial was that of this node; `has_files` if zone
+    /// files changed.
+    pub fn push(&mut self, before: Arc<Tables>, is_own: bool, touched: &Touched, has_files: bool) {
+        let services = touched.services.iter().filter_map(|name| before.service(name.as_bytes()));
+        let octets = services.map(|service| service.size()).sum();
+        self.octets += octets;
+        self.changes.push_back(Change { before, is_own, touched: touched.clone(), has_files, octets });
+        while self.changes.len() > MAX_CHANGES || self.octets > MAX_OCTETS {
+            let Some(oldest) = self.changes.pop_front() else { return };
+            self.octets -= oldest.octets;
+        }
+    }
+
+    /// Forgets all changes: serials of another node follow.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Returns the number of changes.
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Reports whether there are no changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Returns the differences of a zone from a serial to the tables `now`; `None` if the journal does not reach back, or a
+    /// transfer of the whole zone is shorter.
+    pub fn differences(&self, now: &Tables, zone: &Zone, serial: u32) -> Option<Differences> {
+        let has_serial = |change: &Change| {
+            let known = zone_of(&change.before, &zone.origin);
+            known.is_some_and(|(zone, of)| of == serial && (change.is_own || zone.soa.serial.is_some()))
+        };
+        // Of several tables with this serial the newest: the serial of a zone file stays while services change.
+        let from = self.changes.iter().rposition(has_serial)?;
+        let before = &self.changes[from].before;
+        let (old_zone, _) = zone_of(before, &zone.origin)?;
+        let mut owners = Owners::new();
+        for change in self.changes.iter().skip(from) {
+            owners.append(&mut now.touched_names(before, zone, &change.touched));
+            if change.has_files {
+                for zone in [old_zone, zone] {
+                    owners.extend(zone.names.iter().map(|(owner, _)| Box::from(owner)));
+                }
+            }
+            // Names between both versions: a service that came and went, or an instance that did.
+            owners.append(&mut change.before.touched_names(before, zone, &change.touched));
+            if owners.len() > MAX_NAMES {
+                return None;
+            }
+        }
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        for owner in owners {
+            let (old, new) = (before.rrsets_of(old_zone, &owner), now.rrsets_of(zone, &owner));
+            removed.extend(without(&old, &new));
+            added.extend(without(&new, &old));
+        }
+        let old_soa = before.soa_rdata(old_zone);
+        Some(Differences { old_soa, removed, added })
+    }
+}
+
+fn zone_of<'t>(tables: &'t Tables, origin: &Name) -> Option<(&'t Zone, u32)> {
+    let zone = tables.zone_named(origin.wire())?;
+    Some((zone, tables.serial_of(zone)))
+}
+
+/// Returns the records of `these` that `others` lack. Records with another TTL are other records.
+fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
+    let lacking = these.iter().filter_map(|set| {
+        let other = others.iter().find(|other| (&other.owner, other.rtype) == (&set.owner, set.rtype));
+        let other = other.filter(|other| other.ttl == set.ttl);
+        let is_new = |rdata: &&Box<[u8]>| other.is_none_or(|other| other.rdata.binary_search(*rdata).is_err());
+        let rdata: Vec<Box<[u8]>> = set.rdata.iter().filter(is_new).cloned().collect();
+        (!rdata.is_empty()).then(|| ZoneRrset { rdata, ..set.clone() })
+    });
+    lacking.collect()
+}

@@ -1,0 +1,129 @@
+//! Messages of a transfer: records in, whole messages out.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    dns::message::{
+        codes::{class, rtype},
+        query::HEADER,
+    },
+    model::name::Name,
+};
+
+/// Longest message of a transfer in octets without its signature: several hundred records, so that the parts of a large zone
+/// are sent while later ones are encoded. A longer record has a message of its own.
+const MAX_MESSAGE: usize = 32 * 1024;
+/// Longest message over TCP (RFC 1035 §4.2.2).
+const MAX_TCP: usize = 65_535;
+/// Pointer to the question's name at the end of the header (RFC 1035 §4.1.4).
+const QUESTION: [u8; 2] = [0xc0, HEADER as u8];
+
+/// A record of a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneRecord<'r> {
+    /// Owner name relative to the origin: labels in wire form without the root.
+    pub owner: &'r [u8],
+    /// Record type.
+    pub rtype: u16,
+    /// TTL in seconds.
+    pub ttl: u32,
+    /// RDATA with uncompressed names.
+    pub rdata: &'r [u8],
+}
+
+/// Fields of the request that each message repeats.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'q> {
+    /// Transaction id.
+    pub id: u16,
+    /// Origin of the zone.
+    pub origin: &'q Name,
+    /// AXFR or IXFR.
+    pub qtype: u16,
+    /// RD bit.
+    pub recursion_desired: bool,
+}
+
+impl Head<'_> {
+    /// Returns a message without records. Its question is in each message, as BIND accepts and RFC 5936 §2.2.1 allows: owner
+    /// names point to it.
+    fn begin(&self) -> Vec<u8> {
+        let [high, low] = self.id.to_be_bytes();
+        let mut message = Vec::with_capacity(MAX_MESSAGE);
+        // QR, AA and RD; no code.
+        message.extend_from_slice(&[high, low, 0x84 | u8::from(self.recursion_desired), 0]);
+        message.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        message.extend_from_slice(self.origin.wire());
+        message.extend_from_slice(&self.qtype.to_be_bytes());
+        message.extend_from_slice(&class::IN.to_be_bytes());
+        message
+    }
+}
+
+/// Packs records into messages.
+pub struct MessageWriter<'q, S> {
+    head: Head<'q>,
+    message: Vec<u8>,
+    records: u16,
+    /// Octets that the signature of a message needs.
+    reserve: usize,
+    sink: S,
+}
+
+/// The receiver of the messages is gone, or a record does not fit any message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Aborted;
+
+impl<'q, S: FnMut(Vec<u8>) -> ControlFlow<()>> MessageWriter<'q, S> {
+    /// Returns a writer that passes each full message to `sink`, which can end the transfer. `reserve` is the length of a
+    /// signature in octets.
+    pub fn new(head: Head<'q>, reserve: usize, sink: S) -> Self {
+        Self { message: head.begin(), head, records: 0, reserve, sink }
+    }
+
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// The transfer cannot go on.
+    pub fn push(&mut self, record: ZoneRecord<'_>) -> Result<(), Aborted> {
+        let len = record.owner.len() + QUESTION.len() + 10 + record.rdata.len();
+        if self.message.len() + len > MAX_MESSAGE.saturating_sub(self.reserve) && self.records > 0 {
+            self.flush()?;
+        }
+        if self.message.len() + len + self.reserve > MAX_TCP || self.records == u16::MAX {
+            return Err(Aborted);
+        }
+        let message = &mut self.message;
+        message.extend_from_slice(record.owner);
+        message.extend_from_slice(&QUESTION);
+        message.extend_from_slice(&record.rtype.to_be_bytes());
+        message.extend_from_slice(&class::IN.to_be_bytes());
+        message.extend_from_slice(&record.ttl.to_be_bytes());
+        message.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
+        message.extend_from_slice(record.rdata);
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Passes the last message on.
+    ///
+    /// # Errors
+    /// The transfer cannot go on.
+    pub fn finish(mut self) -> Result<(), Aborted> {
+        if self.records > 0 { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), Aborted> {
+        let mut message = std::mem::replace(&mut self.message, self.head.begin());
+        message[6..8].copy_from_slice(&std::mem::take(&mut self.records).to_be_bytes());
+        match (self.sink)(message) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Aborted),
+        }
+    }
+}
+
+/// Returns the record of an SOA with this RDATA.
+pub fn soa(ttl: u32, rdata: &[u8]) -> ZoneRecord<'_> {
+    ZoneRecord { owner: &[], rtype: rtype::SOA, ttl, rdata }
+}

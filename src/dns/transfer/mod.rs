@@ -1,0 +1,16 @@
+//! Zone transfers to secondaries: AXFR (RFC 5936), IXFR (RFC 1995) and NOTIFY (RFC 1996), signed with TSIG (RFC 8945).
+//!
+//! ```text
+//! publish ─► journal ─► reply: AXFR or differences ─► messages ─► tsig ─► connection
+//!                └────► notify ─► secondaries
+//! ```
+//!
+//! All modules are core: the server of connections and the sender of NOTIFY are adapters ([`server`](super::server),
+//! [`notify`](super::notify)).
+
+pub mod access;
+pub mod journal;
+pub mod messages;
+pub mod primary;
+pub mod request;
+pub mod tsig;

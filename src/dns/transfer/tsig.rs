@@ -1,0 +1,500 @@
+//! Transaction signatures (RFC 8945): which key signed a message, and signatures of replies.
+//!
+//! A message of a peer is read once, without allocations that depend on its counts, and never asserted on. The decoder of
+//! hickory-proto asserts that a message has one TSIG record, knows no chain of replies from the server's side, and compares
+//! names of algorithms with their letter case; so this module has its own.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use ring::hmac;
+use thiserror::Error;
+
+use crate::{
+    dns::message::{codes::rtype, query::HEADER},
+    model::name::Name,
+};
+
+/// Largest difference in seconds between the clocks of both sides (RFC 8945 §10).
+const FUDGE: u16 = 300;
+/// Class of the record (RFC 8945 §4.2).
+const CLASS_ANY: u16 = 255;
+/// Octets of RDATA before and behind the MAC, without the name of the algorithm: time, fudge, length of the MAC; id, error,
+/// length of the other data.
+const RDATA_FIELDS: usize = 6 + 2 + 2 + 2 + 2 + 2;
+/// Octets of a record between its name and its RDATA: type, class, TTL, length.
+const RECORD_FIELDS: usize = 10;
+/// Octets of the server's time in the reply to a message of another time (RFC 8945 §5.2.3).
+const OTHER_TIME: usize = 6;
+/// Longest MAC in octets, that of HMAC-SHA512.
+const MAX_MAC: usize = 64;
+
+/// Algorithm of a key (RFC 8945 §6). MD5, GSS and truncated forms are not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `hmac-sha1`, which old peers may need.
+    Sha1,
+    /// `hmac-sha256`
+    Sha256,
+    /// `hmac-sha384`
+    Sha384,
+    /// `hmac-sha512`
+    Sha512,
+}
+
+impl Algorithm {
+    const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// Returns the algorithm with this name, in any letter case and with or without a final dot.
+    pub fn parse(name: &str) -> Option<Self> {
+        let name = name.trim_end_matches('.');
+        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "hmac-sha1",
+            Self::Sha256 => "hmac-sha256",
+            Self::Sha384 => "hmac-sha384",
+            Self::Sha512 => "hmac-sha512",
+        }
+    }
+
+    fn from_wire(wire: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.wire().eq_ignore_ascii_case(wire))
+    }
+
+    /// Returns the name in wire form.
+    fn wire(self) -> Vec<u8> {
+        let name = self.name().as_bytes();
+        [&[name.len() as u8], name, &[0]].concat()
+    }
+
+    fn hmac(self) -> hmac::Algorithm {
+        match self {
+            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+            Self::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
+
+/// A key that two sides share.
+pub struct Key {
+    name: Name,
+    algorithm: Algorithm,
+    secret: hmac::Key,
+}
+
+impl Key {
+    /// Returns a key with this name and secret.
+    pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Self {
+        Self { name, algorithm, secret: hmac::Key::new(algorithm.hmac(), secret) }
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn mac(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.secret);
+        parts.iter().for_each(|part| context.update(part));
+        context.sign().as_ref().to_vec()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({} {})", self.name, self.algorithm.name())
+    }
+}
+
+/// Keys by name.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(BTreeMap<Name, Arc<Key>>);
+
+impl Keys {
+    /// Returns the key with this name.
+    pub fn get(&self, name: &Name) -> Option<&Arc<Key>> {
+        self.0.get(name)
+    }
+
+    /// Returns the number of keys.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Reports whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Key> for Keys {
+    fn from_iter<T: IntoIterator<Item = Key>>(keys: T) -> Self {
+        Self(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
+    }
+}
+
+/// Reasons why the signature of a message is refused.
+#[derive(Debug, Error)]
+pub enum TsigError {
+    /// The message or its TSIG record is malformed (FORMERR).
+    #[error("malformed TSIG record")]
+    Malformed,
+    /// The key or its algorithm is not known; holds its name in wire form (BADKEY).
+    #[error("unknown TSIG key")]
+    UnknownKey(Unsigned),
+    /// The MAC is not that of the key (BADSIG).
+    #[error("the signature is not that of TSIG key {}", .0.key)]
+    BadSignature(Unsigned),
+    /// The clocks differ by more than the fudge (BADTIME).
+    #[error("the message was signed {skew} s away from the clock of this host; synchronize both clocks")]
+    BadTime {
+        /// Difference of the clocks in seconds.
+        skew: u64,
+        /// Signs the reply, which has the time of this host.
+        signer: Signer,
+    },
+    /// The MAC is shorter than that of the algorithm (BADTRUNC).
+    #[error("truncated signature of TSIG key {}", .0.key)]
+    Truncated(Unsigned),
+}
+
+impl TsigError {
+    /// Returns the number of the error in a TSIG record (RFC 8945 §3).
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Malformed => 0,
+            Self::BadSignature(_) => 16,
+            Self::UnknownKey(_) => 17,
+            Self::BadTime { .. } => 18,
+            Self::Truncated(_) => 22,
+        }
+    }
+
+    /// Appends the TSIG record of the error to a reply, if it has one (RFC 8945 §5.2).
+    pub fn append_to(&mut self, reply: &mut Vec<u8>, now: u64) {
+        let code = self.code();
+        match self {
+            Self::Malformed => {}
+            Self::UnknownKey(fields) | Self::BadSignature(fields) | Self::Truncated(fields) => {
+                fields.append_to(reply, code);
+            }
+            Self::BadTime { signer, .. } => signer.sign_with_error(reply, code, now),
+        }
+    }
+}
+
+/// Fields of a request that an unsigned TSIG record repeats.
+#[derive(Debug)]
+pub struct Unsigned {
+    key: Name,
+    algorithm: Box<[u8]>,
+    time: u64,
+    fudge: u16,
+    id: u16,
+}
+
+impl Unsigned {
+    fn append_to(&self, reply: &mut Vec<u8>, error: u16) {
+        let record = Record {
+            key: &self.key,
+            algorithm: &self.algorithm,
+            time: self.time,
+            fudge: self.fudge,
+            mac: &[],
+            id: self.id,
+            error,
+            other: &[],
+        };
+        record.append_to(reply);
+    }
+}
+
+/// Signs the replies to a signed message, each with the MAC before it (RFC 8945 §5.3).
+#[derive(Debug)]
+pub struct Signer {
+    key: Arc<Key>,
+    /// MAC of the request or of the last reply.
+    previous: Vec<u8>,
+    /// Id of the request.
+    id: u16,
+    /// Time in the request, which a reply of BADTIME repeats.
+    time: u64,
+    is_first: bool,
+}
+
+impl Signer {
+    /// Returns the key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Octets that a signature adds to a message, at most.
+    pub fn len(&self) -> usize {
+        self.key.name.wire().len()
+            + RECORD_FIELDS
+            + self.key.algorithm.wire().len()
+            + RDATA_FIELDS
+            + MAX_MAC
+            + OTHER_TIME
+    }
+
+    /// Appends the signature to the next reply. `now` is Unix time in seconds.
+    pub fn sign(&mut self, reply: &mut Vec<u8>, now: u64) {
+        let previous_len = (self.previous.len() as u16).to_be_bytes();
+        let times = times(now, FUDGE);
+        let mac = if self.is_first {
+            let variables = variables(&self.key.name, &self.key.algorithm.wire(), now, FUDGE, 0, &[]);
+            self.key.mac(&[&previous_len, &self.previous, reply, &variables])
+        } else {
+            self.key.mac(&[&previous_len, &self.previous, reply, &times])
+        };
+        self.append(reply, now, &mac, 0, &[]);
+        (self.previous, self.is_first) = (mac, false);
+    }
+
+    fn sign_with_error(&mut self, reply: &mut Vec<u8>, error: u16, now: u64) {
+        let other = &now.to_be_bytes()[2..];
+        let previous_len = (self.previous.len() as u16).to_be_bytes();
+        let variables = variables(&self.key.name, &self.key.algorithm.wire(), self.time, FUDGE, error, other);
+        let mac = self.key.mac(&[&previous_len, &self.previous, reply, &variables]);
+        self.append(reply, self.time, &mac, error, other);
+    }
+
+    fn append(&self, reply: &mut Vec<u8>, time: u64, mac: &[u8], error: u16, other: &[u8]) {
+        let algorithm = self.key.algorithm.wire();
+        let record =
+            Record { key: &self.key.name, algorithm: &algorithm, time, fudge: FUDGE, mac, id: self.id, error, other };
+        record.append_to(reply);
+    }
+}
+
+/// Appends a signature to a request with this id. `now` is Unix time in seconds.
+pub fn sign_request(key: &Key, request: &mut Vec<u8>, id: u16, now: u64) {
+    let algorithm = key.algorithm.wire();
+    let mac = key.mac(&[request, &variables(&key.name, &algorithm, now, FUDGE, 0, &[])]);
+    let record =
+        Record { key: &key.name, algorithm: &algorithm, time: now, fudge: FUDGE, mac: &mac, id, error: 0, other: &[] };
+    record.append_to(request);
+}
+
+/// A message whose signature was verified.
+#[derive(Debug)]
+pub struct Verified {
+    /// The message without its TSIG record, with the id of the sender.
+    pub message: Vec<u8>,
+    /// Signs the replies.
+    pub signer: Signer,
+}
+
+/// Verifies a message that ends in a TSIG record (RFC 8945 §5.2). `now` is Unix time in seconds.
+///
+/// # Errors
+/// The reason of the refusal, which the reply repeats.
+pub fn verify(packet: &[u8], keys: &Keys, now: u64) -> Result<Verified, TsigError> {
+    let tsig = Tsig::parse(packet).ok_or(TsigError::Malformed)?;
+    let unsigned = || Unsigned {
+        key: tsig.key.clone(),
+        algorithm: tsig.algorithm.into(),
+        time: tsig.time,
+        fudge: tsig.fudge,
+        id: tsig.id,
+    };
+    let known = keys.get(&tsig.key).filter(|key| Algorithm::from_wire(tsig.algorithm) == Some(key.algorithm));
+    let Some(key) = known else { return Err(TsigError::UnknownKey(unsigned())) };
+    let mut message = packet[..tsig.start].to_vec();
+    message[..2].copy_from_slice(&tsig.id.to_be_bytes());
+    let additional = u16::from_be_bytes([message[10], message[11]]).saturating_sub(1);
+    message[10..HEADER].copy_from_slice(&additional.to_be_bytes());
+    let algorithm = key.algorithm.wire();
+    let variables = variables(&key.name, &algorithm, tsig.time, tsig.fudge, tsig.error, tsig.other);
+    let full = key.algorithm.hmac().digest_algorithm().output_len();
+    if tsig.mac.len() > full {
+        return Err(TsigError::Malformed);
+    }
+    if tsig.mac.len() < full {
+        return Err(TsigError::Truncated(unsigned()));
+    }
+    let signed = [&message[..], &variables].concat();
+    if hmac::verify(&key.secret, &signed, tsig.mac).is_err() {
+        return Err(TsigError::BadSignature(unsigned()));
+    }
+    let signer = Signer { key: key.clone(), previous: tsig.mac.to_vec(), id: tsig.id, time: tsig.time, is_first: true };
+    let skew = tsig.time.abs_diff(now);
+    if skew > u64::from(tsig.fudge) {
+        return Err(TsigError::BadTime { skew, signer });
+    }
+    Ok(Verified { message, signer })
+}
+
+/// Fields of a TSIG record (RFC 8945 §4.2).
+struct Record<'r> {
+    key: &'r Name,
+    algorithm: &'r [u8],
+    time: u64,
+    fudge: u16,
+    mac: &'r [u8],
+    id: u16,
+    error: u16,
+    other: &'r [u8],
+}
+
+impl Record<'_> {
+    /// Appends the record to a message and counts it.
+    fn append_to(&self, message: &mut Vec<u8>) {
+        let rdata_len = self.algorithm.len() + RDATA_FIELDS + self.mac.len() + self.other.len();
+        message.extend_from_slice(self.key.wire());
+        message.extend_from_slice(&rtype::TSIG.to_be_bytes());
+        message.extend_from_slice(&CLASS_ANY.to_be_bytes());
+        message.extend_from_slice(&[0; 4]);
+        message.extend_from_slice(&(rdata_len as u16).to_be_bytes());
+        message.extend_from_slice(self.algorithm);
+        message.extend_from_slice(&times(self.time, self.fudge));
+        message.extend_from_slice(&(self.mac.len() as u16).to_be_bytes());
+        message.extend_from_slice(self.mac);
+        for field in [self.id, self.error, self.other.len() as u16] {
+            message.extend_from_slice(&field.to_be_bytes());
+        }
+        message.extend_from_slice(self.other);
+        let additional = u16::from_be_bytes([message[10], message[11]]).saturating_add(1);
+        message[10..HEADER].copy_from_slice(&additional.to_be_bytes());
+    }
+}
+
+/// Returns the time and the fudge as a MAC covers them (RFC 8945 §5.3.1).
+fn times(time: u64, fudge: u16) -> [u8; 8] {
+    let mut octets = [0; 8];
+    octets[..6].copy_from_slice(&time.to_be_bytes()[2..]);
+    octets[6..].copy_from_slice(&fudge.to_be_bytes());
+    octets
+}
+
+/// Returns the TSIG variables that a MAC covers (RFC 8945 §4.3.3).
+fn variables(key: &Name, algorithm: &[u8], time: u64, fudge: u16, error: u16, other: &[u8]) -> Vec<u8> {
+    let mut octets = key.wire().to_vec();
+    octets.extend_from_slice(&CLASS_ANY.to_be_bytes());
+    octets.extend_from_slice(&[0; 4]);
+    octets.extend_from_slice(algorithm);
+    octets.extend_from_slice(&times(time, fudge));
+    octets.extend_from_slice(&error.to_be_bytes());
+    octets.extend_from_slice(&(other.len() as u16).to_be_bytes());
+    octets.extend_from_slice(other);
+    octets
+}
+
+/// The TSIG record of a message.
+struct Tsig<'p> {
+    /// Offset of the record.
+    start: usize,
+    key: Name,
+    algorithm: &'p [u8],
+    time: u64,
+    fudge: u16,
+    mac: &'p [u8],
+    id: u16,
+    error: u16,
+    other: &'p [u8],
+}
+
+impl<'p> Tsig<'p> {
+    /// Parses the last record of a message, which has to be the only TSIG record; `None` if the message is malformed.
+    fn parse(packet: &'p [u8]) -> Option<Self> {
+        let count = |at: usize| Some(usize::from(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?])));
+        let mut reader = Reader { packet, at: HEADER };
+        for _ in 0..count(4)? {
+            reader.skip_name()?;
+            reader.take(4)?;
+        }
+        let records = count(6)? + count(8)? + count(10)?;
+        for _ in 1..records {
+            reader.skip_name()?;
+            let rtype = reader.u16()?;
+            reader.take(6)?;
+            let len = reader.u16()?;
+            reader.take(len.into())?;
+            // Exactly one, at the end (RFC 8945 §5.1).
+            if rtype == rtype::TSIG {
+                return None;
+            }
+        }
+        if records == 0 || count(10)? == 0 {
+            return None;
+        }
+        let start = reader.at;
+        let key = reader.name()?;
+        let (rtype, class) = (reader.u16()?, reader.u16()?);
+        let (ttl, len) = (reader.take(4)?, reader.u16()?);
+        if rtype != rtype::TSIG || class != CLASS_ANY || ttl != [0; 4] || reader.at + usize::from(len) != packet.len() {
+            return None;
+        }
+        let algorithm_at = reader.at;
+        reader.skip_plain_name()?;
+        let algorithm = &packet[algorithm_at..reader.at];
+        let time = reader.take(6)?.iter().fold(0, |time, octet| time << 8 | u64::from(*octet));
+        let fudge = reader.u16()?;
+        let len = reader.u16()?;
+        let mac = reader.take(len.into())?;
+        let (id, error, len) = (reader.u16()?, reader.u16()?, reader.u16()?);
+        let other = reader.take(len.into())?;
+        let is_whole = reader.at == packet.len();
+        is_whole.then_some(Self { start, key, algorithm, time, fudge, mac, id, error, other })
+    }
+}
+
+struct Reader<'p> {
+    packet: &'p [u8],
+    at: usize,
+}
+
+impl<'p> Reader<'p> {
+    fn take(&mut self, len: usize) -> Option<&'p [u8]> {
+        let taken = self.packet.get(self.at..self.at.checked_add(len)?)?;
+        self.at += len;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|octets| u16::from_be_bytes([octets[0], octets[1]]))
+    }
+
+    /// Skips a name, compressed or not.
+    fn skip_name(&mut self) -> Option<()> {
+        loop {
+            match self.take(1)?[0] {
+                0 => return Some(()),
+                len @ 1..=0x3f => drop(self.take(len.into())?),
+                0xc0..=0xff => return self.take(1).map(|_| ()),
+                0x40..=0xbf => return None,
+            }
+        }
+    }
+
+    /// Skips a name without compression.
+    fn skip_plain_name(&mut self) -> Option<()> {
+        loop {
+            match self.take(1)?[0] {
+                0 => return Some(()),
+                len @ 1..=0x3f => drop(self.take(len.into())?),
+                _ => return None,
+            }
+        }
+    }
+
+    /// Reads a name without compression, which the name of a key may not have (RFC 8945 §4.2).
+    fn name(&mut self) -> Option<Name> {
+        let start = self.at;
+        self.skip_plain_name()?;
+        let mut labels = Vec::new();
+        let mut wire = &self.packet[start..self.at];
+        while let Some((len @ 1.., rest)) = wire.split_first() {
+            let (label, rest) = rest.split_at_checked(usize::from(*len))?;
+            labels.push(label.to_ascii_lowercase());
+            wire = rest;
+        }
+        Name::from_labels(labels.iter().map(Vec::as_slice)).ok()
+    }
+}
