@@ -46,6 +46,7 @@ const ADAPTERS: &[(&str, &str)] = &[
     ("checks", "checks"),
     ("cli", "cli"),
     ("data_dir", "data_dir"),
+    ("dns::notify", "dns"),
     ("dns::publish", "dns"),
     ("dns::resolver", "dns"),
     ("dns::server", "dns"),

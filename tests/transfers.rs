@@ -133,7 +133,8 @@ fn requests_are_refused_with_the_code_of_their_fault() {
     for (arguments, expected) in cases {
         let output = dig(agent.address(), arguments);
         assert!(output.contains(expected), "{arguments}: {output}");
-        assert!(!output.contains("Couldn't verify signature"), "{arguments}: {output}");
+        let is_refused = expected.starts_with("BAD") || expected.contains("NOTAUTH");
+        assert_eq!(output.contains("Couldn't verify signature"), is_refused, "{arguments}: {output}");
     }
     assert!(!agent.log().contains(KEY.secret));
 }
@@ -222,10 +223,9 @@ fn secondaries_copy_zones_and_follow_changes() {
         }
     }
     assert_same("last copy");
-    let log = agent.log();
-    for software in Software::ALL {
-        assert!(log.contains("form=Incremental"), "{software:?} is sent differences: {log}");
-    }
+    // Three changes of two zones, and one of the third.
+    let incremental = agent.log().matches("form=Incremental").count();
+    assert!(incremental >= 7 * Software::ALL.len(), "{incremental}");
 }
 
 /// Two agents serve the same zone: their serials are those of one, also after its end, and never go back.

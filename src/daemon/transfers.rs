@@ -41,6 +41,7 @@ pub(super) fn server(
         tables: tables.clone(),
         journal: published.journal.clone(),
         primary: published.primary.subscribe(),
+        counts: context.metrics.transfers.clone(),
     };
     engine.serves_transfers.then(|| Transfers::new(settings))
 }
@@ -65,6 +66,7 @@ pub(super) fn notify(
         tables: tables.clone(),
         published: published.published.subscribe(),
         primary: published.primary.subscribe(),
+        counts: context.metrics.transfers.clone(),
     };
     context.tasks.spawn("NOTIFY sender", notify::run(settings, context.shutdown.clone()));
 }

@@ -33,7 +33,11 @@ use super::{
     },
     zone::{Tables, static_names::Kind},
 };
-use crate::{clock::unix_now, model::name::Name};
+use crate::{
+    clock::unix_now,
+    metrics::{NotifyOutcome, Transfers},
+    model::name::Name,
+};
 
 /// Shortest interval between two messages about one zone to one secondary. A secondary knows each change within a second.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -72,6 +76,8 @@ pub struct Settings {
     pub published: watch::Receiver<()>,
     /// The primary of the generated zones.
     pub primary: watch::Receiver<Primary>,
+    /// Metrics.
+    pub counts: Transfers,
 }
 
 /// Progress with one zone at one secondary.
@@ -91,7 +97,8 @@ struct Progress {
 
 /// Sends messages until `shutdown`.
 pub async fn run(mut settings: Settings, shutdown: CancellationToken) {
-    let mut task = Task { progress: HashMap::new(), sockets: Sockets::default(), sources: settings.sources.clone() };
+    let (sources, counts) = (settings.sources.clone(), settings.counts.clone());
+    let mut task = Task { progress: HashMap::new(), sockets: Sockets::default(), sources, counts };
     let mut wake = Instant::now();
     loop {
         let mut response = [0; MAX_RESPONSE];
@@ -114,6 +121,7 @@ struct Task {
     progress: HashMap<(SocketAddr, Name), Progress>,
     sockets: Sockets,
     sources: Vec<IpAddr>,
+    counts: Transfers,
 }
 
 impl Task {
@@ -152,6 +160,7 @@ impl Task {
                 let id = fastrand::u16(..);
                 if sent >= MAX_MESSAGES {
                     info!(secondary = %secondary.address, zone = %zone.origin, serial, "secondary does not respond to NOTIFY");
+                    self.counts.notify(NotifyOutcome::Unanswered);
                     self.progress.insert(place, Progress { serial, id, sent, at: now, is_done: true });
                     continue;
                 }
@@ -169,6 +178,7 @@ impl Task {
                 if let Err(error) = self.sockets.send(&message, secondary.address, &self.sources).await {
                     debug!(secondary = %secondary.address, %error, "NOTIFY not sent");
                 }
+                self.counts.notify(NotifyOutcome::Sent);
                 next = next.min(now + FIRST_WAIT * (1 << sent));
                 self.progress.insert(place, Progress { serial, id, sent: sent + 1, at: now, is_done: false });
             }
@@ -194,7 +204,9 @@ impl Task {
         let Some(((_, zone), progress)) = found else { return };
         progress.is_done = true;
         let rcode = code & 0x0f;
-        if rcode != NO_ERROR {
+        let is_accepted = rcode == NO_ERROR;
+        self.counts.notify(if is_accepted { NotifyOutcome::Accepted } else { NotifyOutcome::Refused });
+        if !is_accepted {
             debug!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");
         }
     }

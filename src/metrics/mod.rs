@@ -24,6 +24,7 @@ mod latency;
 pub mod process;
 mod resolver;
 mod store;
+mod transfers;
 mod upstreams;
 
 use std::{fmt, sync::Arc};
@@ -39,6 +40,7 @@ pub use self::{
     http::{Guard, Http},
     resolver::{FullShare, Resolver, Screened},
     store::{Store, StoreFigures},
+    transfers::{NotifyOutcome, TransferOutcome, Transfers},
     upstreams::{Cause, Upstream, Upstreams},
 };
 
@@ -61,6 +63,8 @@ pub struct Metrics {
     pub http: Http,
     /// Store.
     pub store: Store,
+    /// Zone transfers.
+    pub transfers: Transfers,
 }
 
 impl Metrics {
@@ -75,6 +79,7 @@ impl Metrics {
         families.extend(self.gossip.families());
         families.extend(self.http.families());
         families.extend(self.store.families());
+        families.extend(self.transfers.families());
         families
     }
 }

@@ -200,7 +200,7 @@ fn power_dns(setup: &Setup<'_>, folder: &Path) -> Command {
     assert!(filled.status.success(), "{filled:?}");
     let config = format!(
         "launch=gsqlite3\ngsqlite3-database={}\nlocal-address={}\nlocal-port={}\nsecondary=yes\nxfr-cycle-interval=1\n\
-         socket-dir={}\nguardian=no\ndaemon=no\ndisable-syslog=yes\nreceiver-threads=1\ndistributor-threads=1\ncache-ttl=0\n\
+         socket-dir={}\nguardian=no\ndaemon=no\ndisable-syslog=yes\nreceiver-threads=1\ndistributor-threads=1\nretrieval-threads=1\ncache-ttl=0\n\
          query-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\nallow-notify-from=127.0.0.0/8\nloglevel=4\n",
         database.display(),
         listen.ip(),

@@ -1,12 +1,16 @@
 //! Checks of the other files that a configuration names and the agent needs to start: gossip key, tokens, certificates.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{Report, texts};
 use crate::{
     config::{Config, Seal},
     diagnostic::Diagnostic,
-    files::{access, contents::Access, tokens},
+    files::{access, contents::Access, tokens, tsig_keys},
     model::keyring::Keyring,
     tls::certificate,
 };
@@ -40,6 +44,11 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             report.problems.push(problem.as_warning());
         }
     }
+    if let Some(folder) = &config.dns.keys_dir
+        && is_readable(folder, "dns.keys_dir", "create the folder, and a file in it with `tsig-keygen NAME`", report)
+    {
+        check_keys(config, folder, report);
+    }
     let pairs = config.http.tls.iter().map(|(certificate, key)| ("http", certificate, key));
     let encrypted = config.dns.encrypted.iter().map(|dns| ("dns.encrypted", &dns.certificate, &dns.key));
     for (part, chain, key) in pairs.chain(encrypted) {
@@ -50,6 +59,36 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             report.problems.push(problem.as_warning());
         }
         is_readable(key, &format!("{part}.key"), "the file contains the PEM key of the certificate", report);
+    }
+}
+
+/// Checks the files with TSIG keys, and that they have the keys that the configuration names.
+fn check_keys(config: &Config, folder: &Path, report: &mut Report) {
+    report.warn_of_ignored(&tsig_keys::folder(folder.to_owned()));
+    let (mut known, mut is_whole) = (Vec::new(), true);
+    let is_open = access::is_open_folder(folder);
+    let files = super::folder(folder).unwrap_or_default();
+    let is_key = |file: &&PathBuf| super::has_extension(file, "key") || super::has_extension(file, "conf");
+    for file in files.iter().filter(is_key) {
+        let text = if report.admits(file, Access::Secret, is_open) { report.read(file) } else { None };
+        let Some(text) = text else {
+            is_whole = false;
+            continue;
+        };
+        match tsig_keys::parse(&text.path, &text.bytes) {
+            Ok(keys) => known.extend(keys.iter().map(|key| key.name().clone())),
+            Err(problems) => {
+                is_whole = false;
+                report.problems.extend(problems);
+            }
+        }
+    }
+    let transfer = &config.dns.transfer;
+    let named = transfer.allow.keys.iter().chain(transfer.notify.iter().filter_map(|secondary| secondary.key.as_ref()));
+    for name in named.filter(|name| is_whole && !known.contains(name)) {
+        let problem =
+            Diagnostic::whole(folder, format!("no file has the TSIG key `{name}`, which `dns.transfer` names"));
+        report.problems.push(problem.with_hint(format!("run `tsig-keygen {name} > {name}key` in the folder")));
     }
 }
 

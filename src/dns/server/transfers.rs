@@ -36,7 +36,7 @@ use crate::{
         },
         zone::{Tables, static_names::Zone},
     },
-    metrics::{Account, Source},
+    metrics::{Account, Source, TransferOutcome, Transfers as Counts},
     model::name::Name,
 };
 
@@ -65,6 +65,8 @@ pub struct Settings {
     pub journal: Arc<Mutex<Journal>>,
     /// The primary of the generated zones.
     pub primary: watch::Receiver<Primary>,
+    /// Metrics.
+    pub counts: Counts,
 }
 
 struct Shared {
@@ -144,6 +146,7 @@ impl Shared {
         if let Err(refusal) = self.transfer(&message, &query, &name, &mut signer, origin, &replies).await {
             let key = signer.as_ref().map(|signer| signer.key().name().to_string());
             info!(client = shown, zone = %shown_name(&name), key, reason = %refusal, "zone transfer refused");
+            self.settings.counts.transfer(TransferOutcome::Refused);
             self.send(error(&message, refusal.rcode()), signer.as_mut(), origin, &replies).await;
         }
     }
@@ -161,6 +164,7 @@ impl Shared {
             Err(mut fault) => {
                 let client = origin.client.map(|client| client.address.to_string()).unwrap_or_default();
                 info!(client, %fault, "signed message refused");
+                self.settings.counts.bad_signature();
                 // FORMERR for a malformed record, else NOTAUTH (RFC 8945 §5.2).
                 let rcode = if matches!(fault, TsigError::Malformed) { 1 } else { 9 };
                 let mut reply = error(&packet, rcode);
@@ -247,11 +251,19 @@ impl Shared {
         });
         match sent.await {
             Ok(Some((Sent { form, serial, messages, octets }, request))) => {
+                self.settings.counts.transfer(match form {
+                    Form::Whole => TransferOutcome::Whole,
+                    Form::Incremental => TransferOutcome::Incremental,
+                    Form::Current => TransferOutcome::Current,
+                });
                 let (zone, took) = (request.origin.to_string(), started.elapsed());
                 let key = key.map(|key| key.to_string());
                 info!(client = shown, zone, key, serial, ?form, messages, octets, ?took, "zone transfer sent");
             }
-            Ok(None) => debug!(client = shown, "zone transfer ended by the client"),
+            Ok(None) => {
+                self.settings.counts.transfer(TransferOutcome::Aborted);
+                debug!(client = shown, "zone transfer ended by the client");
+            }
             Err(error) => warn!(client = shown, %error, "zone transfer failed"),
         }
         Ok(())

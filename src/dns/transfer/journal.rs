@@ -130,3 +130,91 @@ fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
     });
     lacking.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, ops::ControlFlow};
+
+    use super::*;
+    use crate::{
+        dns::zone::Settings,
+        model::{
+            name::label,
+            zone::{StaticRecord, ZoneFile},
+        },
+    };
+
+    type Records = BTreeSet<(Box<[u8]>, u16, u32, Box<[u8]>)>;
+
+    /// A zone with this serial, and address records of these hosts and addresses.
+    fn file(serial: u32, hosts: &[(u8, u8, u32)]) -> Arc<ZoneFile> {
+        let origin = Name::parse("example.org").unwrap();
+        let record = |owner: Name, rtype, ttl, rdata| StaticRecord { owner, rtype, ttl, rdata, line: 1, column: 1 };
+        let mut soa = origin.wire().repeat(2);
+        soa.extend([serial, 60, 60, 60, 60].iter().flat_map(|number| number.to_be_bytes()));
+        let mut records = vec![record(origin.clone(), 6, 300, soa)];
+        for (host, address, ttl) in hosts {
+            let owner = origin.prepend([format!("h{host}").as_bytes()]).unwrap();
+            records.push(record(owner, 1, *ttl, vec![192, 0, 2, *address]));
+        }
+        Arc::new(ZoneFile { origin, records, warnings: Vec::new() })
+    }
+
+    fn records(tables: &Tables) -> Records {
+        let mut records = Records::new();
+        let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
+        let _ = tables.visit_zone::<()>(zone, |set| {
+            records.extend(set.rdata.iter().map(|rdata| (set.owner.clone(), set.rtype, set.ttl, rdata.clone())));
+            ControlFlow::Continue(())
+        });
+        records
+    }
+
+    #[test]
+    fn differences_lead_from_each_version_to_the_newest() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
+        let mut tables = Tables::new(settings);
+        let (mut journal, mut versions) = (Journal::default(), Vec::new());
+        for serial in 1..30 {
+            let hosts: Vec<_> =
+                (0..random.u8(0..20)).map(|_| (random.u8(..9), random.u8(..9), random.u32(1..3))).collect();
+            let before = Arc::new(tables.clone());
+            tables.set_zones(&[file(serial, &hosts)]);
+            journal.push(before, true, &Touched::default(), true);
+            versions.push((serial, records(&tables)));
+        }
+        let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
+        let (_, newest) = versions.pop().unwrap();
+        for (serial, mut copy) in versions {
+            let context = format!("seed {seed}, serial {serial}");
+            let found = journal.differences(&tables, zone, serial).expect(&context);
+            for (sets, is_added) in [(found.removed, false), (found.added, true)] {
+                for set in sets {
+                    for rdata in set.rdata {
+                        let record = (set.owner.clone(), set.rtype, set.ttl, rdata);
+                        let is_effective = if is_added { copy.insert(record) } else { copy.remove(&record) };
+                        assert!(is_effective, "{context}: only what is there is removed, only what is not is added");
+                    }
+                }
+            }
+            assert_eq!(copy, newest, "{context}");
+            assert!(found.old_soa.1.windows(4).any(|octets| octets == serial.to_be_bytes()), "{context}");
+        }
+        assert_eq!(journal.differences(&tables, zone, 77), None, "a version that never was");
+    }
+
+    #[test]
+    fn oldest_changes_are_forgotten() {
+        let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
+        let tables = Arc::new(Tables::new(settings));
+        let mut journal = Journal::default();
+        for _ in 0..MAX_CHANGES + 9 {
+            journal.push(tables.clone(), true, &Touched::default(), false);
+        }
+        assert_eq!(journal.len(), MAX_CHANGES);
+        journal.clear();
+        assert!(journal.is_empty());
+    }
+}

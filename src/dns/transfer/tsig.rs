@@ -498,3 +498,126 @@ impl<'p> Reader<'p> {
         Name::from_labels(labels.iter().map(Vec::as_slice)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn key(name: &str, algorithm: Algorithm, secret: &[u8]) -> Key {
+        Key::new(Name::parse(name).unwrap(), algorithm, secret)
+    }
+
+    /// An SOA query with this id.
+    fn query(id: u16) -> Vec<u8> {
+        let mut query = id.to_be_bytes().to_vec();
+        query.extend_from_slice(b"\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x06\0\x01");
+        query
+    }
+
+    fn signed(by: &Key, at: u64) -> Vec<u8> {
+        let mut query = query(7);
+        sign_request(by, &mut query, 7, at);
+        query
+    }
+
+    #[test]
+    fn signatures_are_verified() {
+        let keys: Keys = [key("xfr", Algorithm::Sha256, b"secret")].into_iter().collect();
+        let good = key("xfr", Algorithm::Sha256, b"secret");
+        let changed = |at: usize| {
+            let mut message = signed(&good, NOW);
+            message[at] ^= 1;
+            message
+        };
+        let relayed = {
+            let mut message = signed(&good, NOW);
+            message[..2].copy_from_slice(&99_u16.to_be_bytes());
+            message
+        };
+        let twice = {
+            let mut message = signed(&good, NOW);
+            sign_request(&good, &mut message, 7, NOW);
+            message
+        };
+        let last = signed(&good, NOW).len() - 1;
+        let cases = [
+            ("valid", signed(&good, NOW), "valid"),
+            ("within the fudge", signed(&good, NOW - 300), "valid"),
+            ("a forwarder changed the id", relayed, "valid"),
+            ("a clock behind", signed(&good, NOW - 301), "18"),
+            ("a clock ahead", signed(&good, NOW + 301), "18"),
+            ("another secret", signed(&key("xfr", Algorithm::Sha256, b"other"), NOW), "16"),
+            ("another algorithm", signed(&key("xfr", Algorithm::Sha512, b"secret"), NOW), "17"),
+            ("another key", signed(&key("other", Algorithm::Sha256, b"secret"), NOW), "17"),
+            ("another question", changed(HEADER + 1), "16"),
+            ("another flag", changed(2), "16"),
+            ("a cut record", signed(&good, NOW)[..last].to_vec(), "0"),
+            ("two signatures", twice, "0"),
+            ("no signature", query(7), "0"),
+            ("no message", Vec::new(), "0"),
+        ];
+        for (case, message, expected) in cases {
+            let found = match verify(&message, &keys, NOW) {
+                Ok(Verified { message, .. }) => {
+                    assert_eq!(message, query(7), "{case}");
+                    "valid".to_owned()
+                }
+                Err(error) => error.code().to_string(),
+            };
+            assert_eq!(found, expected, "{case}");
+        }
+    }
+
+    /// Each reply is signed with the MAC before it: one that is lost, repeated or moved breaks the chain.
+    #[test]
+    fn replies_are_a_chain() {
+        let keys: Keys = [key("xfr", Algorithm::Sha384, b"secret")].into_iter().collect();
+        let Verified { mut signer, .. } =
+            verify(&signed(&key("xfr", Algorithm::Sha384, b"secret"), NOW), &keys, NOW).unwrap();
+        let first_previous = signer.previous.clone();
+        let replies: Vec<Vec<u8>> = (0..3)
+            .map(|number| {
+                let mut reply = query(number);
+                let len = reply.len();
+                signer.sign(&mut reply, NOW);
+                assert!(reply.len() - len <= signer.len());
+                reply
+            })
+            .collect();
+        let mut previous = first_previous;
+        for (number, reply) in replies.iter().enumerate() {
+            let tsig = Tsig::parse(reply).unwrap();
+            let plain = query(number as u16);
+            let key = keys.get(&tsig.key).unwrap();
+            let len = (previous.len() as u16).to_be_bytes();
+            let rest = if number == 0 {
+                variables(&key.name, &key.algorithm.wire(), NOW, FUDGE, 0, &[])
+            } else {
+                times(NOW, FUDGE).to_vec()
+            };
+            assert_eq!(key.mac(&[&len, &previous, &plain, &rest]), tsig.mac, "{number}");
+            previous = tsig.mac.to_vec();
+        }
+    }
+
+    #[test]
+    fn hostile_messages_are_read_without_panic() {
+        let keys: Keys = [key("xfr", Algorithm::Sha256, b"secret")].into_iter().collect();
+        let good = signed(&key("xfr", Algorithm::Sha256, b"secret"), NOW);
+        let mut random = fastrand::Rng::with_seed(8945);
+        for _ in 0..20_000 {
+            let mut message = good.clone();
+            message.truncate(random.usize(0..=good.len()));
+            for _ in 0..random.usize(0..4) {
+                if let Some(last) = message.len().checked_sub(1) {
+                    message[random.usize(0..=last)] = random.u8(..);
+                }
+            }
+            // A forwarder may change the id; everything else is signed.
+            let is_changed = message.get(2..) != good.get(2..);
+            assert!(!is_changed || verify(&message, &keys, NOW).is_err(), "{message:?}");
+        }
+    }
+}
