@@ -39,6 +39,7 @@ use self::{
     key::{LEFT_KEY, RESTART_KEY},
 };
 use crate::model::{
+    alpn::AlpnError,
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
     external_node::{ExternalNode, ExternalNodeError},
@@ -127,6 +128,9 @@ pub enum RecordError {
     /// An instance or a node is out of bounds.
     #[error("{0}")]
     Bounds(BoundsError),
+    /// Invalid application protocols.
+    #[error("{0}")]
+    Alpn(AlpnError),
     /// An external node is out of bounds.
     #[error("{0}")]
     External(ExternalNodeError),
@@ -305,7 +309,7 @@ impl RecordError {
             Self::KeyParts | Self::KeyLabel(_) | Self::KeyName(_) | Self::KeyEscape | Self::KeyCase => "bad key",
             Self::ValueLength(_) => "value too long",
             Self::Json(_) => "bad json",
-            Self::Bounds(_) | Self::External(_) => "out of bounds",
+            Self::Bounds(_) | Self::Alpn(_) | Self::External(_) => "out of bounds",
             Self::State => "bad state",
             Self::Report => "bad report",
             Self::Version => "bad version",

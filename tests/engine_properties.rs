@@ -105,6 +105,7 @@ prop_compose! {
             ttl,
             nearest: nearest.map(|text| text.parse().unwrap()),
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
+            alpn: Default::default(),
             registered_as: None,
             service_case: None,
             tagged: Default::default(),

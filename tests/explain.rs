@@ -114,6 +114,7 @@ impl Declared {
             ttl: None,
             nearest: self.nearest.map(|text| text.parse().unwrap()),
             min_healthy: self.min_healthy.map(|text| text.parse().unwrap()),
+            alpn: Default::default(),
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
             tagged: Default::default(),

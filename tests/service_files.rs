@@ -10,6 +10,7 @@ use muster::{
     diagnostic::Diagnostic,
     files::service_file::{Defaults, MAX_FILE, ServiceFile, parse},
     model::{
+        alpn::PortAlpn,
         flap_damping::Damping,
         health::Status,
         nearest::Nearest,
@@ -63,7 +64,8 @@ id: web-1
 address: [10.0.0.8, "2001:db8::1"]
 tagged_addresses: {wan: "198.51.100.8:443", wan_ipv6: "[2001:db8::2]:80", lb: lb_1.example}
 port: 8080
-ports: {http: 8080, metrics: 9100}
+ports: {http: 8080, metrics: {port: 9100, alpn: h2}}
+alpn: [h3, http/1.1]
 protocol: udp
 tags: [v2, eu, 1.10]
 meta: {version: 1.10, shard: 007, canary: true, note: ""}
@@ -126,6 +128,11 @@ slow_start: 30s
             addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
             port: Some(8080),
             ports: vec![(label("http"), 8080), (label("metrics"), 9100)].into(),
+            alpn: vec![
+                PortAlpn { port: None, ids: "h3,http/1.1".parse().unwrap() },
+                PortAlpn { port: Some(label("metrics")), ids: "h2".parse().unwrap() },
+            ]
+            .into(),
             protocol: Protocol::Udp,
             tags: ["v2", "eu", "1.10"].map(str::to_owned).to_vec().into(),
             meta: [("version", "1.10"), ("shard", "007"), ("canary", "true"), ("note", "")].into(),

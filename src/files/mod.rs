@@ -13,6 +13,7 @@ pub mod definitions;
 pub mod last_good;
 mod link_walk;
 pub mod live_names;
+mod ports;
 pub mod read;
 pub mod reload;
 pub mod service_file;

@@ -14,11 +14,16 @@ use std::{
 use smol_str::SmolStr;
 
 pub use super::check::CHECK_KEYS;
-use super::{check, tagged_addresses};
+use super::{
+    check,
+    ports::{self, Ports},
+    tagged_addresses,
+};
 use crate::{
     diagnostic::{Diagnostic, quote},
     model::{
-        bounds::{self, BoundsError},
+        alpn::ALPN_META,
+        bounds,
         flap_damping::Damping,
         followed_host::{FollowedHost, HostName},
         id_label::label_of,
@@ -27,7 +32,7 @@ use crate::{
         registered_name::RegisteredName,
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
-            MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
+            MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
         },
         shared_lists::SharedLists,
     },
@@ -143,6 +148,7 @@ pub const SERVICE_KEYS: &[&str] = &[
     "tagged_addresses",
     "port",
     "ports",
+    "alpn",
     "protocol",
     "tags",
     "meta",
@@ -224,7 +230,7 @@ fn read_service(
     let service = named.as_ref().map(|(service, _)| service);
     let identified = read_id(reader, &table, service, defaults.node);
     let id = identified.as_ref().map(|(id, _)| id);
-    let (port, ports) = read_ports(reader, &table);
+    let Ports { default: port, named: named_ports, alpn } = ports::read(reader, &table);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let (addresses, host) = read_addresses(reader, &table, defaults.addresses);
     let tagged = table.get("tagged_addresses").map(|node| tagged_addresses::read(reader, node, &addresses, port));
@@ -253,7 +259,8 @@ fn read_service(
         host,
         tagged: tagged.unwrap_or_default(),
         port,
-        ports: ports.into(),
+        ports: named_ports.into(),
+        alpn: alpn.into(),
         protocol,
         tags: tags.into(),
         meta,
@@ -277,7 +284,7 @@ fn read_service(
 /// Reads `meta`. Warns of entries that only the HTTP API takes for settings.
 fn read_service_meta(reader: &Reader<'_, '_>, node: &Node<'_>) -> BTreeMap<String, String> {
     if let Value::Table(entries) = &node.value {
-        for (meta, key) in [(NEAREST_META, "nearest"), (MIN_HEALTHY_META, "min_healthy")] {
+        for (meta, key) in [(NEAREST_META, "nearest"), (MIN_HEALTHY_META, "min_healthy"), (ALPN_META, "alpn")] {
             if let Some(entry) = entries.iter().find(|entry| entry.key == meta) {
                 let message = format!("`{meta}` has no effect in a service file");
                 reader.warning(
@@ -400,41 +407,6 @@ fn read_addresses(
         }
     }
     (addresses, None)
-}
-
-/// Reads the default port and the named ports. The first named port is the default without `port`.
-fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, Vec<(Label, u16)>) {
-    let mut ports: Vec<(Label, u16)> = Vec::new();
-    if let Some(node) = table.get("ports")
-        && let Some(entries) = reader.entries(node, "a table such as `{http: 8080}`")
-        && reader.is_within(node.id, entries.len(), MAX_PORTS, "ports")
-    {
-        for entry in entries {
-            let name = read_port_name(reader, entry.id, &entry.key);
-            let port = reader.port(&entry.value);
-            let (Some(name), Some(port)) = (name, port) else { continue };
-            if ports.iter().any(|(other, _)| *other == name) {
-                let fault = BoundsError::SamePort(name.clone());
-                reader.error_with_hint(entry.id, fault.to_string(), "port names are case-insensitive");
-            }
-            ports.push((name, port));
-        }
-    }
-    let port = match table.get("port") {
-        Some(node) => reader.port(node),
-        None => ports.first().map(|(_, port)| *port),
-    };
-    (port, ports)
-}
-
-fn read_port_name(reader: &Reader<'_, '_>, id: Id, text: &str) -> Option<Label> {
-    match Label::parse(text) {
-        Ok(name) => bounds::port_name(&name).map_err(|fault| reader.error(id, fault.to_string())).ok().map(|()| name),
-        Err(error) => {
-            reader.report_label(id, "a port's name", text, &error);
-            None
-        }
-    }
 }
 
 fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Label>) -> Vec<String> {

@@ -11,6 +11,7 @@ use super::{
     yaml_text::Yaml,
 };
 use crate::model::{
+    alpn::ALPN_META,
     name::{Label, MAX_LABEL},
     nearest::{MIN_HEALTHY_META, NEAREST_META},
     registered_name::RegisteredName,
@@ -164,6 +165,7 @@ fn set_meta(field: &Field<'_>, context: &Context<'_>, yaml: &mut Yaml) {
         let value = if is_number && key == MIN_HEALTHY_META { Yaml::plain(&text) } else { Yaml::text(&text) };
         match key {
             NEAREST_META => yaml.set("nearest", value.from(&place)),
+            ALPN_META => yaml.set("alpn", Yaml::line_of(text.split(',').map(str::trim)).from(&place)),
             MIN_HEALTHY_META => yaml.set("min_healthy", value.from(&place)),
             _ => meta.set(key, Yaml::text(&text).from(&place)),
         }

@@ -44,6 +44,9 @@ pub enum BoundsError {
     /// Duplicate name of a port.
     #[error("duplicate port name `{0}`")]
     SamePort(Label),
+    /// Application protocols of a port that the instance does not have, or twice for one port.
+    #[error("ALPN ids are stated once for a port that the instance has")]
+    Alpn,
     /// Tag that is empty or has control characters.
     #[error("a tag is a text without control characters")]
     Tag,
@@ -107,6 +110,15 @@ impl Instance {
             port_name(name)?;
             if self.ports[..at].iter().any(|(other, _)| other == name) {
                 return Err(BoundsError::SamePort(name.clone()));
+            }
+        }
+        for (at, alpn) in self.alpn.iter().enumerate() {
+            let has_port = match &alpn.port {
+                Some(port) => self.ports.iter().any(|(name, _)| name == port),
+                None => self.port.is_some(),
+            };
+            if !has_port || self.alpn[..at].iter().any(|other| other.port == alpn.port) {
+                return Err(BoundsError::Alpn);
             }
         }
         within("tags", self.tags.len(), MAX_TAGS)?;

@@ -3,7 +3,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`name`], [`registered_name`], [`id_label`] | labels and domain names; names of services as registered; labels of ids |
-//! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
+//! | [`service`], [`meta`], [`alpn`], [`bounds`] | service definitions, their metadata and protocols, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
 //! | [`followed_host`] | host names whose addresses are those of an instance or an external node |
@@ -23,6 +23,7 @@
 //! | [`date`] | formatting of times |
 
 pub mod alias_domain;
+pub mod alpn;
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;

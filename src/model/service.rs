@@ -16,11 +16,12 @@ pub use self::check::{
 };
 use self::instance_ref::InstanceRef;
 use super::{
+    alpn::PortAlpn,
     flap_damping::Damping,
     followed_host::FollowedHost,
     list::List,
     meta::Meta,
-    name::Label,
+    name::{Label, MAX_LABEL},
     nearest::{MinHealthy, Nearest},
     registered_name::RegisteredName,
     tagged_addresses::TaggedAddresses,
@@ -91,6 +92,8 @@ pub struct Instance {
     pub port: Option<u16>,
     /// Named ports, for `_PORTNAME._tcp.SERVICE`, in file order with unique names.
     pub ports: List<(Label, u16)>,
+    /// Application protocols by port, for SVCB and HTTPS records; ports without them are not listed.
+    pub alpn: List<PortAlpn>,
     /// Transport protocol of all ports.
     pub protocol: Protocol,
     /// Tags in file order, all different. Tags that are valid labels have names in the zone.
@@ -172,6 +175,7 @@ impl Instance {
             tagged: TaggedAddresses::default(),
             port: None,
             ports: List::default(),
+            alpn: List::default(),
             protocol: Protocol::Tcp,
             tags: List::default(),
             meta: Meta::default(),
@@ -211,6 +215,15 @@ impl Instance {
         let id = in_service.and_then(|(_, rest)| rest.strip_prefix('/'));
         let is_id = |id: &str| id == self.api_id() || id.eq_ignore_ascii_case(self.key.id.as_str());
         is_id(text) || id.is_some_and(is_id)
+    }
+
+    /// Returns the id as a person wrote it, if DNS-SD names the instance by it (RFC 6763 §4.1.1) unless another instance of the
+    /// service has the same. `None`: the label of the id is its name, since it has the same characters or the id is no label.
+    pub fn dns_sd_name(&self) -> Option<&str> {
+        let written = self.registered_as.as_deref()?;
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_name = written.len() <= MAX_LABEL && !written.starts_with('_') && !written.bytes().all(is_plain);
+        is_name.then_some(written)
     }
 
     /// Returns the id in the HTTP API: the one it was registered with, else its own.

@@ -6,13 +6,14 @@ use std::{collections::HashSet, hash::Hash, net::IpAddr};
 
 use smol_str::SmolStr;
 
-use super::{list::List, name::Label, service::Instance, tagged_addresses::TaggedAddress};
+use super::{alpn::PortAlpn, list::List, name::Label, service::Instance, tagged_addresses::TaggedAddress};
 
 /// Lists of known instances, to be shared with equal ones.
 #[derive(Clone, Debug, Default)]
 pub struct SharedLists {
     addresses: Pool<IpAddr>,
     ports: Pool<(Label, u16)>,
+    alpn: Pool<PortAlpn>,
     tags: Pool<String>,
     meta: Pool<(SmolStr, SmolStr)>,
     tagged: Pool<(SmolStr, TaggedAddress)>,
@@ -23,6 +24,7 @@ impl SharedLists {
     pub fn share(&mut self, instance: &mut Instance) {
         self.addresses.share(&mut instance.addresses);
         self.ports.share(&mut instance.ports);
+        self.alpn.share(&mut instance.alpn);
         self.tags.share(&mut instance.tags);
         self.meta.share(instance.meta.pairs_mut());
         self.tagged.share(instance.tagged.list_mut());

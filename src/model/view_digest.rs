@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Version of the digest algorithm.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Digest of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +132,15 @@ fn instance(node: &Label, known: &Announcement) -> u64 {
         hash.text(key);
         hash.text(value);
     }
+    for alpn in &instance.alpn {
+        hash.text(alpn.port.as_ref().map_or("", Label::as_str));
+        hash.number(alpn.ids.len() as u64);
+        alpn.ids.iter().for_each(|id| hash.text(id));
+    }
+    if let Some(name) = instance.dns_sd_name() {
+        hash.text("");
+        hash.text(name);
+    }
     hash.finish()
 }
 
@@ -177,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
+        alpn::PortAlpn,
         announcement::{Announcements, CheckReport, HealthReport, InstanceState, Node},
         list::List,
         name::label,
@@ -273,7 +283,7 @@ mod tests {
         for change in same {
             assert_eq!(of("a", &changed(change)), of("a", &passing));
         }
-        let others: [fn(&mut Announcement); 12] = [
+        let others: [fn(&mut Announcement); 14] = [
             |known| known.state = InstanceState::Warning("disk".into()),
             |known| known.state = InstanceState::Critical("".into()),
             |known| Arc::make_mut(&mut known.instance).weight = 11,
@@ -286,6 +296,11 @@ mod tests {
             |known| Arc::make_mut(&mut known.instance).tags = List::default(),
             |known| Arc::make_mut(&mut known.instance).ports = List::default(),
             |known| Arc::make_mut(&mut known.instance).meta = Default::default(),
+            |known| Arc::make_mut(&mut known.instance).registered_as = Some("Web 1".into()),
+            |known| {
+                let ids = "h2".parse().unwrap();
+                Arc::make_mut(&mut known.instance).alpn = vec![PortAlpn { port: None, ids }].into();
+            },
         ];
         for (at, change) in others.into_iter().enumerate() {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");

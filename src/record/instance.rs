@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::{RecordError, followed_host, json, parse};
 use crate::model::{
+    alpn::{AlpnIds, PortAlpn},
     meta::Meta,
     name::Label,
     nearest::{MinHealthy, Nearest},
@@ -35,6 +36,9 @@ struct InstanceText<'a> {
     port: Option<u16>,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
     ports: Cow<'a, [(Label, u16)]>,
+    /// Application protocols by the name of the port, which is empty for the default port.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    alpn: BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>,
     #[serde(default = "tcp", skip_serializing_if = "is_tcp", rename = "proto", with = "ProtocolText")]
     protocol: Protocol,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
@@ -179,6 +183,7 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         tagged: instance.tagged.iter().map(|(tag, to)| (tag.into(), (to.address.as_str().into(), to.port))).collect(),
         port: instance.port,
         ports: Cow::Borrowed(&instance.ports),
+        alpn: instance.alpn.iter().map(alpn_text).collect(),
         protocol: instance.protocol,
         tags: Cow::Borrowed(&instance.tags),
         meta: Cow::Borrowed(&instance.meta),
@@ -192,6 +197,18 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         tag_override: instance.tag_override,
         service_case: instance.service_case.as_deref().map(Cow::Borrowed),
     })
+}
+
+fn alpn_text(alpn: &PortAlpn) -> (Cow<'_, str>, Vec<Cow<'_, str>>) {
+    let port = alpn.port.as_ref().map_or("", Label::as_str);
+    (port.into(), alpn.ids.iter().map(|id| id.as_str().into()).collect())
+}
+
+fn read_alpn((port, ids): (Cow<'_, str>, Vec<Cow<'_, str>>)) -> Result<PortAlpn, RecordError> {
+    let port = (!port.is_empty()).then(|| Label::parse(&port)).transpose();
+    let port = port.map_err(|error| RecordError::Json(format!("alpn: {error}")))?;
+    let ids = AlpnIds::new(ids.into_iter().map(SmolStr::new).collect());
+    Ok(PortAlpn { port, ids: ids.map_err(RecordError::Alpn)? })
 }
 
 pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
@@ -209,6 +226,7 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
         tagged: tagged.collect(),
         port: text.port,
         ports: text.ports.into_owned().into(),
+        alpn: text.alpn.into_iter().map(read_alpn).collect::<Result<_, _>>()?,
         protocol: text.protocol,
         tags: text.tags.into_owned().into(),
         meta: text.meta.into_owned(),

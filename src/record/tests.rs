@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
+    alpn::PortAlpn,
     announcement::{CheckReport, HoldReason},
     followed_host::{FollowedHost, HostName},
     health::Status,
@@ -28,6 +29,11 @@ fn full() -> Instance {
         addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()].into(),
         port: Some(8080),
         ports: vec![(label("metrics"), 9100), (label("http"), 8080)].into(),
+        alpn: vec![
+            PortAlpn { port: None, ids: "h2,http/1.1".parse().unwrap() },
+            PortAlpn { port: Some(label("http")), ids: "h3".parse().unwrap() },
+        ]
+        .into(),
         protocol: Protocol::Udp,
         tags: vec!["v2".to_owned(), "größer".to_owned()].into(),
         meta: [("version", "2.3.1"), ("note", "a\"b\n")].into(),
@@ -122,7 +128,7 @@ fn record_format_is_stable() {
         (
             Record::Instance(Arc::new(full())),
             "i/web/web-1",
-            r#"{"addr":["10.0.0.7","fd00::7"],"tagged":{"wan":["192.0.2.7",443]},"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0,"nearest":"zone","min":"50%"}"#,
+            r#"{"addr":["10.0.0.7","fd00::7"],"tagged":{"wan":["192.0.2.7",443]},"port":8080,"ports":{"metrics":9100,"http":8080},"alpn":{"":["h2","http/1.1"],"http":["h3"]},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0,"nearest":"zone","min":"50%"}"#,
         ),
         (state(Status::Passing, ""), "h/web/web-1", "p"),
         (state(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),

@@ -35,6 +35,7 @@ use self::{
 use super::error::FieldError;
 use crate::{
     model::{
+        alpn::{ALPN_META, AlpnIds, PortAlpn},
         bounds,
         id_label::label_of,
         link_local::is_link_local_or_metadata,
@@ -133,6 +134,11 @@ impl Registration {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
+        let alpn = stated::<AlpnIds>(&fields, ALPN_META, AlpnIds::EXPECTED)?;
+        if let (Some(_), None) = (&alpn, port) {
+            let reason = format!("`{ALPN_META}` is of the port: add one");
+            return Err(FieldError::Conflict { field: "Port".to_owned(), reason });
+        }
         let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
         let ServiceAddresses { own, tagged } = ServiceAddresses::read(&fields, port, host)?;
@@ -145,6 +151,7 @@ impl Registration {
             tags: tags(&fields)?.into(),
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
+            alpn: alpn.map(|ids| PortAlpn { port: None, ids }).into_iter().collect(),
             nearest: stated(&fields, NEAREST_META, Nearest::EXPECTED)?,
             min_healthy: stated(&fields, MIN_HEALTHY_META, MinHealthy::EXPECTED)?,
             registered_as: Some(SmolStr::new(id)),
