@@ -15,7 +15,7 @@ use support::{Ask, world};
 
 const SERVICES: &str = "
 services:
-- {service: web, id: w1, address: [10.0.0.1, 'fd00::1'], port: 80, tags: [v2], meta: {version: '1'}}
+- {service: web, id: w1, address: [10.0.0.1, 'fd00::1'], port: 80, tags: [v2], meta: {version: '1'}, alpn: [h2]}
 - {service: web, id: w2, address: 10.0.0.2, port: 80, ports: {http: 8080}, tags: [v2]}
 - {service: dns, id: d1, port: 53, protocol: udp}
 ";
@@ -33,6 +33,12 @@ fn answers_do_not_allocate() {
         ("_http._tcp.web.service.local", 33),
         ("v2.web.service.local", 1),
         ("_web._v2.service.local", 33),
+        ("_web._tcp.service.local", 12),
+        ("_v2._sub._web._tcp.service.local", 12),
+        ("w1._web._tcp.service.local", 33),
+        ("w1._web._tcp.service.local", 16),
+        ("web.service.local", 65),
+        ("w1.web.service.local", 65),
         ("w1.web.service.local", 16),
         ("host-a.node.service.local", 1),
         ("service.local", 6),

@@ -27,6 +27,7 @@ use muster::{
     },
     model::{
         alias_domain::AliasDomain,
+        alpn::PortAlpn,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         external_node::ExternalNode,
@@ -50,6 +51,10 @@ const PLACES: [(&str, &str); 4] = [("dc1", "z1"), ("dc1", "z2"), ("dc1", ""), ("
 
 /// Names of external nodes: one of its own, one that is no label, and that of a member.
 const EXTERNAL: [&str; 3] = ["db1", "rack 1/db", "host-b"];
+
+/// Ids as people write them: two that are names in DNS-SD unless two instances have the same, one that differs from labels in its
+/// letter case, and one that is its label.
+const WRITTEN: [&str; 4] = ["Web One", "v1.2", "WEB", "web"];
 
 // Generators.
 
@@ -77,7 +82,9 @@ prop_compose! {
         id in labels(),
         addresses in addresses(),
         port in prop::option::of(1..u16::MAX),
-        ports in prop::collection::btree_map(labels(), 1..u16::MAX, 0..3),
+        ports in prop::collection::btree_map(prop_oneof![labels(), Just("https")], 1..u16::MAX, 0..3),
+        alpn in prop::collection::vec(prop::option::weighted(0.3, prop::sample::select(vec!["h2", "h3,http/1.1"])), 4),
+        written in prop::option::weighted(0.3, prop::sample::select(WRITTEN.to_vec())),
         udp in prop::bool::weighted(0.2),
         tags in prop::collection::btree_set(prop_oneof![labels(), Just("no label!"), Just("V2")], 0..4),
         meta in prop::collection::btree_map("[a-z]{1,4}", "[ -~]{0,12}", 0..3),
@@ -90,6 +97,12 @@ prop_compose! {
         external in prop::option::weighted(0.2, prop::sample::select(EXTERNAL.to_vec())),
     ) -> Announcement {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
+        let own = port.map(|_| None).into_iter();
+        let alpn: Vec<PortAlpn> = own
+            .chain(ports.keys().map(|name| Some(label(name))))
+            .zip(alpn)
+            .filter_map(|(port, ids)| Some(PortAlpn { port, ids: ids?.parse().unwrap() }))
+            .collect();
         let instance = Instance {
             external: external.map(|name| Box::new(RegisteredName::parse(name).unwrap())),
             tag_override: false,
@@ -105,8 +118,8 @@ prop_compose! {
             ttl,
             nearest: nearest.map(|text| text.parse().unwrap()),
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
-            alpn: Default::default(),
-            registered_as: None,
+            alpn: alpn.into(),
+            registered_as: written.map(Into::into),
             service_case: None,
             tagged: Default::default(),
             host: None,
@@ -174,7 +187,7 @@ fn question() -> impl Strategy<Value = Question> {
     let otherwise = (prop::collection::vec(word(), 0..5), domain)
         .prop_map(|(words, domain)| words.iter().map(|w| format!("{w}.")).collect::<String>() + domain);
     let existing = prop::option::weighted(0.7, any::<prop::sample::Index>());
-    let qtype = prop::sample::select(vec![1, 1, 28, 33, 33, 16, 255, 6, 2, 5, 12, 65, 43, 64000]);
+    let qtype = prop::sample::select(vec![1, 1, 28, 33, 33, 16, 255, 6, 2, 5, 12, 12, 65, 64, 43, 64000]);
     let edns = prop::option::of(prop::sample::select(vec![0, 512, 1232, 4096, 65535]));
     (existing, prop::option::weighted(0.2, word()), otherwise, any::<u64>(), qtype, edns).prop_map(
         |(existing, below, otherwise, case, qtype, edns)| Question { existing, below, otherwise, case, qtype, edns },
@@ -367,6 +380,10 @@ impl Zone {
         let mut shadowed: BTreeMap<&str, Members<'_>> = BTreeMap::new();
         zone.exists(domain);
         zone.exists(&format!("node.{domain}"));
+        for browse in ["b", "db", "lb"] {
+            zone.add(&format!("{browse}._dns-sd._udp.{domain}"), rtype::PTR, TTL, domain.to_owned());
+        }
+        zone.exists(&format!("_services._dns-sd._udp.{domain}"));
         for (name, node) in by_freshness(view) {
             if node.freshness != Freshness::Gone {
                 let owner = format!("{name}.node.{domain}");
@@ -414,7 +431,12 @@ impl Zone {
         for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
             let with_protocol: Members<'_> = all.iter().copied().filter(|a| a.instance.protocol == protocol).collect();
             if !with_protocol.is_empty() {
-                self.set(&format!("_{service}._{word}.{domain}"), &with_protocol, domain, false);
+                let owner = format!("_{service}._{word}.{domain}");
+                self.set(&owner, &with_protocol, domain, false);
+                let is_browsable = self.advertise(&owner, &all, &with_protocol, domain, |instance| instance.port);
+                if is_browsable {
+                    self.add(&format!("_services._dns-sd._udp.{domain}"), rtype::PTR, TTL, owner);
+                }
             }
             let mut ports: BTreeMap<&str, Members<'_>> = BTreeMap::new();
             for member in with_protocol {
@@ -427,8 +449,21 @@ impl Zone {
                 let owner = format!("_{port}._{word}.{base}");
                 let number = |i: &Instance| i.ports.iter().find(|(n, _)| n.as_str() == port).map(|(_, number)| *number);
                 self.srv(&owner, &members, domain, number);
+                // Below the name of a port, every instance of the transport has a name.
+                for member in all.iter().filter(|member| member.instance.protocol == protocol) {
+                    for name in dns_sd_names(&all, member) {
+                        let below = format!("{name}.{owner}");
+                        self.exists(&below);
+                        self.remark(&below, &vec![*member]);
+                        if member.is_answered() {
+                            self.add(&below, 16, member.ttl(), txt(member));
+                        }
+                    }
+                }
+                self.advertise(&owner, &all, &members, domain, number);
             }
         }
+        self.add_bindings(&base, &all, domain);
         let mut tags: BTreeMap<String, Members<'_>> = BTreeMap::new();
         for member in &all {
             let folded: BTreeSet<String> = member.instance.tags.iter().map(|t| t.to_lowercase()).collect();
@@ -443,6 +478,22 @@ impl Zone {
             if tag != "tcp" && tag != "udp" {
                 self.set(&format!("_{service}._{tag}.{domain}"), &members, domain, false);
             }
+            for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+                if !all.iter().any(|member| member.instance.protocol == protocol) {
+                    continue;
+                }
+                let parent = format!("_{service}._{word}.{domain}");
+                let owner = format!("_{tag}._sub.{parent}");
+                self.exists(&owner);
+                self.remark(&owner, &near(&members, self.policy));
+                let near = near(&members, self.policy);
+                let ttl = ttl(&near);
+                let has = |m: &&Member<'_>| m.is_answered() && m.instance.protocol == protocol && m.instance.port.is_some();
+                for member in near.iter().filter(has) {
+                    let name = dns_sd_names(&all, member).remove(0);
+                    self.add(&owner, rtype::PTR, ttl, format!("{name}.{parent}"));
+                }
+            }
         }
         for (id, announcement) in instances {
             let owner = format!("{id}.{base}");
@@ -453,6 +504,88 @@ impl Zone {
             if announcement.is_answered() && !strings.is_empty() {
                 self.add(&owner, 16, announcement.ttl(), strings.join(" "));
             }
+        }
+    }
+
+    /// Adds the PTR records of a type, and the names of the instances among `members`; returns whether there are any.
+    fn advertise(
+        &mut self,
+        owner: &str,
+        all: &Members<'_>,
+        members: &Members<'_>,
+        domain: &str,
+        port: impl Fn(&Instance) -> Option<u16>,
+    ) -> bool {
+        let near = near(members, self.policy);
+        for member in members {
+            for (at, name) in dns_sd_names(all, member).into_iter().enumerate() {
+                let below = format!("{name}.{owner}");
+                self.exists(&below);
+                self.remark(&below, &vec![*member]);
+                if !member.is_answered() {
+                    continue;
+                }
+                self.add(&below, 16, member.ttl(), txt(member));
+                let is_near = near.iter().any(|other| other.instance.key == member.instance.key);
+                let Some(port) = port(&member.announcement.instance) else { continue };
+                // The named port of an instance that is too far is not answered.
+                let is_named = owner.matches('.').count() > domain.matches('.').count() + 2;
+                if is_near || !is_named {
+                    self.add(&below, 33, member.ttl(), srv_data(member, port, domain));
+                }
+                if is_near && at == 0 {
+                    self.add(owner, rtype::PTR, ttl(&near), below);
+                }
+            }
+        }
+        near.iter().any(|member| member.is_answered() && port(&member.announcement.instance).is_some())
+    }
+
+    /// Adds SVCB and HTTPS records, without their parameters.
+    fn add_bindings(&mut self, base: &str, all: &Members<'_>, domain: &str) {
+        let record = |member: &Member<'_>, target: &str| format!("{} {target}", member.instance.priority + 1);
+        let has = |member: &Member<'_>, port: Option<&str>| {
+            member.announcement.instance.alpn.iter().any(|alpn| alpn.port.as_ref().map(Label::as_str) == port)
+        };
+        let is_https = |member: &Member<'_>| has(member, None) || has(member, Some("https"));
+        let https: Members<'_> = all.iter().copied().filter(is_https).collect();
+        for member in https.iter().filter(|member| member.is_answered()) {
+            let owner = format!("{}.{base}", member.instance.key.id);
+            self.add(&owner, rtype::HTTPS, member.ttl(), record(member, "."));
+        }
+        let names: BTreeSet<&str> = all
+            .iter()
+            .flat_map(|member| &member.announcement.instance.alpn)
+            .filter_map(|alpn| alpn.port.as_ref().map(Label::as_str))
+            .collect();
+        let named = names.iter().map(|name| {
+            (format!("_{name}.{base}"), rtype::SVCB, all.iter().copied().filter(|m| has(m, Some(name))).collect())
+        });
+        let all_names: Vec<(String, u16, Members<'_>)> =
+            std::iter::once((base.to_owned(), rtype::HTTPS, https)).chain(named).collect();
+        for (owner, rtype, members) in all_names {
+            if members.is_empty() || self.names.keys().any(|name| name.ends_with(&format!(".{owner}")) && rtype == rtype::SVCB) {
+                continue;
+            }
+            let near = near(&members, self.policy);
+            if rtype == rtype::SVCB {
+                self.exists(&owner);
+                self.remark(&owner, &near);
+            }
+            for member in near.iter().filter(|member| member.is_answered()) {
+                let target = format!("{}.{}.{domain}", member.instance.key.id, member.instance.key.service);
+                self.add(&owner, rtype, ttl(&near), record(member, &target));
+            }
+        }
+    }
+
+    /// Sets the Extended DNS Error of a name.
+    fn remark(&mut self, owner: &str, members: &Members<'_>) {
+        if !members.iter().any(Member::is_answered) {
+            self.not_ready.insert(owner.to_owned());
+        }
+        if let Some(text) = out_of_reach(members) {
+            self.stale.insert(owner.to_owned(), text);
         }
     }
 
@@ -505,21 +638,11 @@ impl Zone {
     fn srv(&mut self, owner: &str, members: &Members<'_>, domain: &str, port: impl Fn(&Instance) -> Option<u16>) {
         self.exists(owner);
         let members = &near(members, self.policy);
-        if !members.iter().any(Member::is_answered) {
-            self.not_ready.insert(owner.to_owned());
-        }
-        if let Some(text) = out_of_reach(members) {
-            self.stale.insert(owner.to_owned(), text);
-        }
+        self.remark(owner, members);
         for announcement in members.iter().filter(|a| a.is_answered()) {
             let instance = &announcement.instance;
             let Some(port) = port(instance) else { continue };
-            let weight = match announcement.state {
-                InstanceState::Warning(_) if instance.weight > 0 => (instance.weight / 10).max(1),
-                _ => instance.weight,
-            };
-            let target = format!("{}.{}.{domain}", instance.key.id, instance.key.service);
-            self.add(owner, 33, ttl(members), format!("{} {weight} {port} {target}", instance.priority));
+            self.add(owner, 33, ttl(members), srv_data(announcement, port, domain));
         }
     }
 
@@ -540,6 +663,39 @@ impl Zone {
         self.names.keys().any(|name| name == owner || name.ends_with(&below))
             || (relative.starts_with('_') && !relative.contains('.'))
     }
+}
+
+fn srv_data(member: &Member<'_>, port: u16, domain: &str) -> String {
+    let instance = &member.announcement.instance;
+    let weight = match member.state {
+        InstanceState::Warning(_) if instance.weight > 0 => (instance.weight / 10).max(1),
+        _ => instance.weight,
+    };
+    format!("{} {weight} {port} {}.{}.{domain}", instance.priority, instance.key.id, instance.key.service)
+}
+
+/// Returns the TXT data of an instance in DNS-SD.
+fn txt(member: &Member<'_>) -> String {
+    let meta = member.announcement.instance.meta.iter();
+    let strings: Vec<String> = meta.map(|(k, v)| format!("\"{}\"", format!("{k}={v}").escape_default())).collect();
+    if strings.is_empty() { "\"\"".to_owned() } else { strings.join(" ") }
+}
+
+/// Returns the names of an instance in DNS-SD, that of PTR records first, in lower case and presentation form.
+fn dns_sd_names(all: &Members<'_>, member: &Member<'_>) -> Vec<String> {
+    let written = |member: &Member<'_>| {
+        let text = member.announcement.instance.registered_as.as_deref()?;
+        text.contains(|c: char| !c.is_ascii_lowercase()).then(|| text.to_ascii_lowercase())
+    };
+    let id = member.instance.key.id.to_string();
+    let others = || all.iter().filter(|other| other.instance.key.id != member.instance.key.id);
+    let is_unique = |name: &String| {
+        others().all(|other| written(other).as_ref() != Some(name) && other.instance.key.id.as_str() != name)
+    };
+    let escaped = written(member).filter(is_unique).map(|name| name.replace(' ', "\\032").replace('.', "\\."));
+    let mut names: Vec<String> = escaped.into_iter().chain([id]).collect();
+    names.dedup();
+    names
 }
 
 fn ttl(members: &Members<'_>) -> u32 {
@@ -724,7 +880,12 @@ fn answers(message: &Message) -> BTreeSet<(u16, u32, String)> {
     let one = |record: &Record| {
         let data = show_data(&record.data);
         // A compressed name takes the letter case of the question.
-        let data = if record.record_type() == RecordType::NS { data.to_lowercase() } else { data };
+        let data = match record.record_type() {
+            RecordType::NS | RecordType::PTR => data.to_lowercase(),
+            // Priority and target; the golden answers have the parameters.
+            RecordType::SVCB | RecordType::HTTPS => data.split(' ').take(2).collect::<Vec<_>>().join(" "),
+            _ => data,
+        };
         (record.record_type().into(), record.ttl, data)
     };
     message.answers.iter().map(one).collect()
@@ -739,6 +900,29 @@ proptest! {
         for question in &questions {
             let ask = question.of(&names);
             check(&view, &ask, seed).map_err(|error| TestCaseError::fail(format!("{ask:?}: {error}")))?;
+        }
+    }
+
+    /// RFC 6763 §4: a client that browses finds SRV and TXT of each instance.
+    #[test]
+    fn instance_of_every_pointer_has_srv_and_txt(view in view()) {
+        let tables = tables(&view);
+        let ask = |name: &str, qtype| {
+            let ask = Ask { name: name.to_owned(), qtype, edns: None, dnssec_ok: false };
+            answers(&reply(&tables, &ask, Transport::Tcp, 7).1).into_iter().map(|(_, _, data)| data).collect::<Vec<_>>()
+        };
+        for domain in DOMAINS {
+            let mut types = ask(&format!("_services._dns-sd._udp.{domain}"), rtype::PTR);
+            let names = Zone::of(&view, domain).names;
+            types.extend(names.into_iter().filter(|(_, sets)| sets.contains_key(&rtype::PTR)).map(|(name, _)| name));
+            for kind in types.iter().filter(|name| !name.contains("._dns-sd.")) {
+                let instances = ask(kind, rtype::PTR);
+                prop_assert!(!instances.is_empty(), "{}", kind);
+                for instance in instances {
+                    prop_assert_eq!(ask(&instance, rtype::SRV).len(), 1, "SRV of {}", instance);
+                    prop_assert_eq!(ask(&instance, rtype::TXT).len(), 1, "TXT of {}", instance);
+                }
+            }
         }
     }
 

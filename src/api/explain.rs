@@ -1,5 +1,7 @@
 //! `GET /v1/muster/explain/{name}`: the DNS answer of a name and its reasons.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +15,10 @@ pub struct Explained {
     pub question: String,
     /// `service`, `instance`, `node`, `zone` (apex of a discovery zone), `address` (name of an
     /// address in the scheme of Consul), `static` (name in a zone file), `delegation` (name at
-    /// or below a delegation), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
+    /// or below a delegation), `browse` (types of services, or a zone to browse, in DNS-SD), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
     /// outside the node's zones) or `unknown`.
     pub kind: String,
-    /// Source of the answer: `catalog` (a service or tag without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`,
+    /// Source of the answer: `catalog` (a service or tag without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `dns-sd`, `svcb`, `why`,
     /// `node`, `apex`, `static`, `wildcard`, `delegation`, `reverse`, `address`, `empty` or `nothing` in the node's zones;
     /// `special-use`, `route`, `upstream`, `loop` or `refused` outside them.
     pub source: String,
@@ -117,6 +119,8 @@ pub struct Instance {
     pub addresses: Vec<String>,
     /// Default port; 0 if it has none, and therefore no SRV record.
     pub port: u16,
+    /// ALPN ids of SVCB and HTTPS records by the name of the port; the default port has an empty name.
+    pub alpn: BTreeMap<String, Vec<String>>,
     /// Tags as announced.
     pub tags: Vec<String>,
     /// SRV weight while answered.

@@ -14,12 +14,16 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use self::provenance::{Match, Step};
+use self::provenance::{Browse, Match, Step};
 use super::{
     message::codes::{Rcode, ede, rtype},
     zone::{
         rrset::{RRset, Rdata, Tail},
-        service::{HostIndex, Remark, Service, Weighted},
+        service::{
+            HostIndex, Remark, Service, Weighted,
+            bindings::{Binding, Bindings},
+            dns_sd::ServiceType,
+        },
         static_names::{Kind, Zone},
     },
 };
@@ -145,6 +149,28 @@ pub enum Data<'t> {
         /// TTL in seconds.
         ttl: u32,
     },
+    /// PTR records of the instances of a type in DNS-SD (RFC 6763 §4.1).
+    Instances {
+        /// The service.
+        service: &'t Service,
+        /// The instances.
+        members: Members<'t>,
+        /// The type.
+        kind: ServiceType<'t>,
+        /// TTL in seconds.
+        ttl: u32,
+    },
+    /// SVCB or HTTPS records (RFC 9460).
+    Bindings {
+        /// Record type.
+        rtype: u16,
+        /// The service.
+        service: &'t Service,
+        /// The records.
+        records: BindingRecords<'t>,
+        /// TTL in seconds.
+        ttl: u32,
+    },
     /// A or AAAA record of an address.
     Address {
         /// The address in wire form, followed by unused octets.
@@ -165,6 +191,15 @@ pub enum Members<'t> {
     Ports(&'t [(HostIndex, u16)]),
     /// One instance at its default port.
     One(HostIndex),
+}
+
+/// Records of an SVCB or HTTPS RRset.
+#[derive(Clone, Copy, Debug)]
+pub enum BindingRecords<'t> {
+    /// Those of all answered instances.
+    Answered(&'t Bindings),
+    /// That of the instance which is the owner.
+    Own(&'t Binding),
 }
 
 /// An upstream's reply, decoded to complete a CNAME chain.
@@ -242,6 +277,7 @@ impl<'t> Answer<'t> {
     pub fn depends_on_nodes(&self) -> bool {
         self.steps.iter().any(|step| match step.found {
             Match::Apex(zone) => zone.kind.has_live_names(),
+            Match::Browse(Browse::Types) => true,
             found => found.is_live(),
         })
     }
@@ -256,6 +292,7 @@ impl<'t> Answer<'t> {
         let tier = match self.steps.last()?.found {
             Match::Set { set, .. } => set.tier,
             Match::Port { port, .. } => port.tier,
+            Match::Bindings { bindings, .. } => bindings.tier,
             _ => None,
         };
         tier.filter(|_| !self.answer.is_empty())
@@ -345,6 +382,8 @@ impl<'t> Data<'t> {
             Self::Host { rtype, .. } => *rtype,
             Self::Texts(..) => rtype::TXT,
             Self::Srv { .. } => rtype::SRV,
+            Self::Instances { .. } => rtype::PTR,
+            Self::Bindings { rtype, .. } => *rtype,
             Self::Address { size, .. } => {
                 if *size == 4 {
                     rtype::A
@@ -362,6 +401,7 @@ impl<'t> Data<'t> {
             Self::Made(set) => set.ttl,
             Self::Soa { ttl, .. } | Self::V4(_, ttl) | Self::V6(_, ttl) => *ttl,
             Self::Host { ttl, .. } | Self::Address { ttl, .. } | Self::Texts(_, ttl) | Self::Srv { ttl, .. } => *ttl,
+            Self::Instances { ttl, .. } | Self::Bindings { ttl, .. } => *ttl,
         }
     }
 
@@ -375,7 +415,9 @@ impl<'t> Data<'t> {
             Self::V6(addresses, _) => addresses.len(),
             Self::Host { octets, size, .. } => octets.len() / size,
             Self::Texts(texts, _) => texts.len(),
-            Self::Srv { members, .. } => members.len(),
+            Self::Srv { members, .. } | Self::Instances { members, .. } => members.len(),
+            Self::Bindings { records: BindingRecords::Answered(bindings), .. } => bindings.answered.len(),
+            Self::Bindings { records: BindingRecords::Own(_), .. } => 1,
         }
     }
 
@@ -399,6 +441,17 @@ impl<'t> Data<'t> {
             Self::Srv { service, members, kind, .. } => {
                 (0..members.len()).map(|at| srv_rdata(service, *kind, members.get(at).0).len() + origin).sum()
             }
+            Self::Instances { service, members, kind, .. } => {
+                let after = service.type_len(*kind) + origin;
+                (0..members.len()).map(|at| 1 + service.dns_sd_label(members.get(at).0).len() + after).sum()
+            }
+            Self::Bindings { service, records, .. } => match records {
+                BindingRecords::Answered(bindings) => (0..bindings.answered.len())
+                    .map(|at| bindings.answered(at))
+                    .map(|binding| 2 + service.target(binding.host).len() + origin + binding.params.len())
+                    .sum(),
+                BindingRecords::Own(binding) => 3 + binding.params.len(),
+            },
             Self::Address { size, .. } => usize::from(*size),
         };
         self.len() * RECORD_FIELDS + rdata
@@ -410,6 +463,7 @@ impl<'t> Data<'t> {
         match self {
             Self::Srv { service, members, .. } => service.host_priority(members.get(at).0),
             Self::Texts(..) => u16::from(at > 0),
+            Self::Bindings { records: BindingRecords::Answered(bindings), .. } => bindings.answered(at).priority,
             _ => 0,
         }
     }
@@ -420,7 +474,10 @@ impl<'t> Data<'t> {
             Self::V4(addresses, _) => addresses[at].weight,
             Self::V6(addresses, _) => addresses[at].weight,
             Self::Srv { service, members, .. } => service.host_weight(members.get(at).0),
-            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } => 1,
+            Self::Bindings { service, records: BindingRecords::Answered(bindings), .. } => {
+                service.host_weight(bindings.answered(at).host)
+            }
+            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } | Self::Instances { .. } | Self::Bindings { .. } => 1,
             Self::Host { .. } | Self::Address { .. } | Self::Texts(..) => 1,
         }
     }

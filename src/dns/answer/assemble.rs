@@ -4,12 +4,14 @@
 //! bit is set and the answer keeps the whole records that fit (RFC 2181 §9), always the same ones for the same client. The OPT
 //! record is always sent.
 
+mod discovery;
+
 use std::{net::IpAddr, ops::Range};
 
 use fastrand::Rng;
 
 use super::{
-    Answer, Authority, Data, Ede, Group, Owner, UpstreamAnswer, UpstreamRecord,
+    Answer, Authority, BindingRecords, Data, Ede, Group, Owner, UpstreamAnswer, UpstreamRecord,
     frame::{Extra, Frame},
     record_order, srv_rdata,
 };
@@ -89,7 +91,12 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
                 Data::Srv { service, kind: Kind::Consul, .. } => {
                     writer.consul_target_addresses(service, group.zone, scratch);
                 }
-                Data::Srv { service, .. } => writer.target_addresses(service, group.zone, &scratch.targets),
+                Data::Srv { service, .. } | Data::Bindings { service, .. } => {
+                    writer.target_addresses(service, group.zone, &scratch.targets);
+                }
+                Data::Instances { service, kind, .. } => {
+                    writer.advertised(service, kind, group.zone, &scratch.targets);
+                }
                 _ => {}
             }
         }
@@ -216,8 +223,15 @@ impl<'o, 'z> Writer<'o, 'z> {
                 return false;
             }
             self.counts[Section::Answer as usize] += 1;
-            if let Data::Srv { members, .. } = data {
-                scratch.targets.push((members.get(at as usize).0, rdata.start + SRV_FIELDS));
+            match data {
+                Data::Srv { members, .. } => {
+                    scratch.targets.push((members.get(at as usize).0, rdata.start + SRV_FIELDS));
+                }
+                Data::Instances { members, .. } => scratch.targets.push((members.get(at as usize).0, rdata.start)),
+                Data::Bindings { records: BindingRecords::Answered(bindings), .. } => {
+                    scratch.targets.push((bindings.answered(at as usize).host, rdata.start + discovery::SVC_PRIORITY));
+                }
+                _ => {}
             }
             target = rdata.start;
         }
@@ -261,14 +275,7 @@ impl<'o, 'z> Writer<'o, 'z> {
     /// Writes the addresses of SRV targets to the additional section, as far as they fit.
     fn target_addresses(&mut self, service: &Service, zone: &Zone, targets: &[(HostIndex, usize)]) {
         for &(host, at) in targets {
-            let target = TargetAddresses {
-                labels: &service.srv_parts(host)[SRV_FIELDS..],
-                first: host,
-                v4: service.host_v4(host),
-                v6: service.host_v6(host),
-                ttl: service.host_ttl(host),
-            };
-            if !self.addresses(&target, at, zone) {
+            if !self.addresses(&target_of(service, host), at, zone) {
                 return;
             }
         }
@@ -321,6 +328,16 @@ impl<'o, 'z> Writer<'o, 'z> {
             Data::Texts(texts, _) => self.stored(&texts[at], zone, false),
             Data::Stored(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
             Data::Made(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
+            Data::Instances { service, members, kind, .. } => {
+                return self.instance_pointer(group, service, *kind, members.get(at).0);
+            }
+            Data::Bindings { service, records, .. } => {
+                let (binding, target) = match records {
+                    BindingRecords::Answered(bindings) => (bindings.answered(at), true),
+                    BindingRecords::Own(binding) => (*binding, false),
+                };
+                return self.binding(group, binding, target.then(|| service.target(binding.host)));
+            }
             Data::Soa { serial, ttl } => return self.soa(group.owner, zone, *serial, *ttl),
         };
         let origin_len = match origin {
@@ -366,9 +383,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         for field in [serial, refresh, retry, expire, zone.soa.minimum] {
             self.out.extend_from_slice(&field.to_be_bytes());
         }
-        let len = (self.out.len() - start) as u16;
-        self.out[start - 2..start].copy_from_slice(&len.to_be_bytes());
-        start..self.out.len()
+        self.end_rdata(start)
     }
 
     /// Returns the packet offset of an owner name that is already written.
@@ -427,6 +442,17 @@ impl<'o, 'z> Writer<'o, 'z> {
             frame.write_opt((rcode as u16 >> 4) as u8, ede.map_or(Extra::Options(&[]), Extra::Error), self.out);
             self.counts[Section::Additional as usize] += 1;
         }
+    }
+}
+
+/// Returns the SRV target of an instance and its addresses.
+fn target_of(service: &Service, host: HostIndex) -> TargetAddresses<'_> {
+    TargetAddresses {
+        labels: service.target(host),
+        first: host,
+        v4: service.host_v4(host),
+        v6: service.host_v6(host),
+        ttl: service.host_ttl(host),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, ops::ControlFlow};
 
-use super::{Data, provenance::Match, provenance::Step, srv_rdata};
+use super::{BindingRecords, Data, provenance::Match, provenance::Step, srv_rdata};
 use crate::{
     dns::{
         message::{codes::rtype, query::LookupName},
@@ -60,6 +60,7 @@ impl Tables {
             for (_, service) in self.services() {
                 visit(names_of_service(service), true)?;
             }
+            visit(browse_names(zone), true)?;
             visit(self.node_names().map(|label| relative([label, RESERVED_SERVICE.as_bytes()])).collect(), true)?;
         }
         visit(
@@ -74,6 +75,9 @@ impl Tables {
         let mut owners = Owners::from([Box::default()]);
         if zone.kind != Kind::Discovery {
             return owners;
+        }
+        if !touched.services.is_empty() {
+            owners.append(&mut browse_names(zone));
         }
         for name in &touched.services {
             for service in [before, self].into_iter().filter_map(|tables| tables.service(name.as_bytes())) {
@@ -139,7 +143,11 @@ impl Tables {
 
 /// Reports whether a name without records exists because a service declares it.
 fn is_declared(step: &Step<'_>) -> bool {
-    matches!(step.found, Match::Set { .. } | Match::Instance { .. } | Match::Port { .. })
+    match step.found {
+        Match::Set { .. } | Match::Instance { .. } | Match::Port { .. } => true,
+        Match::Advertised { .. } | Match::Bindings { .. } | Match::Browse(_) => true,
+        _ => false,
+    }
 }
 
 /// Returns the owner names of a service in the discovery zone.
@@ -161,8 +169,44 @@ fn names_of_service(service: &Service) -> Owners {
         owners.insert(relative([&*underscored(port.name().as_bytes()), protocol, name]));
     }
     owners.extend(service.ids().map(|id| relative([id, name])));
+    owners.append(&mut discovery_names(service));
     owners.retain(|owner| !owner.is_empty());
     owners
+}
+
+/// Returns the owner names of a service in DNS-SD, and those of its SVCB records.
+fn discovery_names(service: &Service) -> Owners {
+    let name = service.name();
+    let underscored = |label: &[u8]| [b"_", label].concat();
+    let transport = |protocol| -> &[u8] { if protocol == Protocol::Tcp { b"_tcp" } else { b"_udp" } };
+    let own = underscored(name);
+    let mut owners = Owners::new();
+    for host in 0..service.declared() as u32 {
+        let (id, written, protocol) = (service.host_id(host), service.dns_sd_label(host), service.host_protocol(host));
+        // The same name in another letter case is one name.
+        let names = if written.eq_ignore_ascii_case(id) { vec![written] } else { vec![written, id] };
+        for label in names {
+            owners.insert(relative([label, &*own, transport(protocol)]));
+            for port in service.ports().filter(|port| port.protocol() == protocol) {
+                let port = underscored(port.name().as_bytes());
+                owners.insert(relative([label, &*port, transport(protocol), name]));
+            }
+        }
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|protocol| service.protocol(*protocol).is_some())
+    {
+        for (tag, _) in service.tags() {
+            owners.insert(relative([&*underscored(tag.as_bytes()), b"_sub", &*own, transport(protocol)]));
+        }
+    }
+    owners.extend(service.scheme_names().map(|port| relative([&*underscored(port.as_bytes()), name])));
+    owners
+}
+
+/// Returns the names at which clients of DNS-SD begin to browse, unless the zone file has records of them.
+fn browse_names(zone: &Zone) -> Owners {
+    let names = [&b"_services"[..], b"b", b"db", b"lb"].map(|label| relative([label, b"_dns-sd", b"_udp"]));
+    names.into_iter().filter(|owner| zone.names.at(owner).is_none_or(<[RRset]>::is_empty)).collect()
 }
 
 /// Returns labels in wire form; empty if one is no label of DNS.
@@ -216,6 +260,23 @@ impl Data<'_> {
                     rdata[SRV_FIELDS - 2..SRV_FIELDS].copy_from_slice(&port.to_be_bytes());
                 }
                 rdata.into()
+            }
+            Self::Instances { service, members, kind, .. } => {
+                let label = service.dns_sd_label(members.get(at).0);
+                let mut rdata = [&[label.len() as u8], label].concat();
+                service.push_type(*kind, &mut rdata);
+                rdata.extend_from_slice(origin);
+                rdata.into()
+            }
+            Self::Bindings { service, records, .. } => {
+                let (binding, target) = match records {
+                    BindingRecords::Answered(bindings) => {
+                        let binding = bindings.answered(at);
+                        (binding, [service.target(binding.host), origin].concat())
+                    }
+                    BindingRecords::Own(binding) => (*binding, vec![0]),
+                };
+                [&binding.priority.to_be_bytes()[..], &target, &binding.params].concat().into()
             }
             Self::Soa { serial, .. } => {
                 let soa = &zone.soa;

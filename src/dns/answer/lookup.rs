@@ -7,11 +7,12 @@
 //! The [`Answer`] keeps its [`Step`]s as provenance, so that `explain` uses the same lookup as DNS.
 
 mod consul;
+mod dns_sd;
 mod hidden_static;
 mod rrset_selection;
 
 pub use self::hidden_static::Hidden;
-use self::rrset_selection::Selected;
+use self::{dns_sd::BROWSE_ABOVE, rrset_selection::Selected};
 use super::{
     Answer, Authority, Data, Ede, Group, Outside, Owner,
     provenance::{Absence, Form, Match, Step},
@@ -25,7 +26,7 @@ use crate::{
         zone::{
             Tables,
             rrset::{Rdata, Tail},
-            service::Service,
+            service::{Service, dns_sd::ServiceType},
             static_names::{Found, Kind, Zone},
         },
     },
@@ -219,14 +220,24 @@ impl Tables {
                     };
                     Some(Match::Set { service, set, form })
                 });
+                let is_browse = [service, form] == BROWSE_ABOVE;
+                if is_browse && let Some(found) = Self::locate_browse(zone, name, at) {
+                    return found;
+                }
                 match found {
                     Some(found) if at == 0 => Live::Found(found),
+                    Some(Match::Set { service, form: Form::SrvProtocol(protocol), .. }) => {
+                        Self::locate_below_type(service, ServiceType::Transport(protocol), name, at, 2)
+                    }
                     Some(_) => nothing(2),
-                    None => nothing(1),
+                    None => nothing(if is_browse { 2 } else { 1 }),
                 }
             }
             label => match self.service(label) {
-                Some(service) => Self::locate_in_service(service, name, top),
+                Some(service) => match Self::locate_in_service(service, name, top) {
+                    nothing @ Live::Nothing { .. } => Self::locate_below_port(service, name, top).unwrap_or(nothing),
+                    found @ Live::Found(_) => found,
+                },
                 None => nothing(0),
             },
         }

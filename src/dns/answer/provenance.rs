@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     dns::zone::{
         rrset::RRset,
-        service::{HostIndex, NamedPort, Service, Set},
+        service::{HostIndex, NamedPort, Service, Set, bindings::Bindings, dns_sd::ServiceType},
         static_names::Zone,
     },
     model::{name::Label, registered_name::RegisteredName, service::Protocol},
@@ -46,6 +46,24 @@ pub enum Match<'t> {
         /// The port.
         port: &'t NamedPort,
     },
+    /// An instance in DNS-SD: `INSTANCE._SERVICE._PROTOCOL` (RFC 6763 §4.1).
+    Advertised {
+        /// The service.
+        service: &'t Service,
+        /// Index of the instance.
+        host: HostIndex,
+        /// Type of the name.
+        kind: ServiceType<'t>,
+    },
+    /// SVCB records of a named port (RFC 9460 §2.3).
+    Bindings {
+        /// The service.
+        service: &'t Service,
+        /// The records.
+        bindings: &'t Bindings,
+    },
+    /// A name at which clients begin to browse.
+    Browse(Browse),
     /// `_why` of a service or of one of its instances.
     Why {
         /// The service.
@@ -95,6 +113,15 @@ pub enum Match<'t> {
     Outside,
 }
 
+/// Names below `_dns-sd._udp.ZONE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Browse {
+    /// `_services`: the types of the services with an answered instance (RFC 6763 §9).
+    Types,
+    /// `b`, `db` and `lb`: the zone itself, to be browsed (RFC 6763 §11).
+    Zone,
+}
+
 /// Reason why a name does not exist in its zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absence {
@@ -123,6 +150,8 @@ pub enum Form<'t> {
     SrvProtocol(Protocol),
     /// `_SERVICE._tcp` in the scheme of Consul: SRV records of all instances.
     SrvService,
+    /// `_TAG._sub._SERVICE._PROTOCOL`: PTR records of instances with the tag and the transport (RFC 6763 §7.1).
+    Subtype(&'t RegisteredName, Protocol),
 }
 
 impl<'t> Match<'t> {
@@ -132,6 +161,8 @@ impl<'t> Match<'t> {
             Self::Set { service, .. }
             | Self::Instance { service, .. }
             | Self::Port { service, .. }
+            | Self::Advertised { service, .. }
+            | Self::Bindings { service, .. }
             | Self::Why { service, .. } => Some(service),
             _ => None,
         }

@@ -29,6 +29,9 @@ const MAX_EXAMINED: usize = 1024;
 /// Maximum number of instances at an address for an answer on the fast path. Each costs about as much as a whole answer.
 const MAX_FAST: usize = 8;
 
+/// Labels of the name that lists the types of all services (RFC 6763 §9).
+const SERVICE_TYPES: &[u8] = b"\x09_services\x07_dns-sd\x04_udp";
+
 /// PTR records of an announced address.
 pub(crate) struct Pointers<'t> {
     /// The PTR RRset.
@@ -94,7 +97,8 @@ impl Tables {
 
     /// Reports whether an answer to this name is too expensive for the fast path.
     pub(crate) fn is_expensive(&self, name: &LookupName) -> bool {
-        address(name).is_some_and(|address| self.instances_at(address).nth(MAX_FAST).is_some())
+        name.wire().starts_with(SERVICE_TYPES)
+            || address(name).is_some_and(|address| self.instances_at(address).nth(MAX_FAST).is_some())
     }
 
     /// Returns the number of labels below the origin of a static zone that exist because an address below them is announced

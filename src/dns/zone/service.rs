@@ -211,6 +211,11 @@ impl Service {
         Some(&self.bindings[at])
     }
 
+    /// Returns the names of the ports with SVCB records.
+    pub fn scheme_names(&self) -> impl Iterator<Item = &Label> {
+        self.bindings.iter().filter_map(Bindings::port)
+    }
+
     /// Returns the number of declared instances.
     pub fn declared(&self) -> usize {
         self.hosts.len()

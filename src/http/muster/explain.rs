@@ -37,7 +37,7 @@ use crate::{
     dns::{
         answer::{
             Answer, Authority, Data, Group, Outside,
-            provenance::{Form, Match, Step},
+            provenance::{Browse, Form, Match, Step},
         },
         message::{
             codes::{Rcode, rtype},
@@ -245,6 +245,8 @@ impl Explainer<'_> {
             Match::Reverse(address) => self.reverse(address),
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
             Match::Address(address) => self.generated("address", format!("name of the address {address}")),
+            Match::Browse(Browse::Types) => self.generated("browse", "types of all services with a healthy instance".to_owned()),
+            Match::Browse(Browse::Zone) => self.generated("browse", "the zone that clients of DNS-SD browse".to_owned()),
             Match::Nothing(absence) => self.nothing(text, name, step.zone, absence),
             Match::Outside => self.outside(name, client),
             found => match found.service().and_then(|service| name_of(service.name())) {
@@ -425,10 +427,12 @@ impl Explainer<'_> {
 fn source(found: &Match<'_>) -> &'static str {
     match found {
         Match::Set { form: Form::Service, .. } => "service",
-        Match::Set { form: Form::Tag(_) | Form::SrvTag(_), .. } => "tag",
+        Match::Set { form: Form::Tag(_) | Form::SrvTag(_) | Form::Subtype(..), .. } => "tag",
         Match::Set { form: Form::SrvProtocol(_) | Form::SrvService, .. } => "protocol",
         Match::Instance { .. } => "instance",
         Match::Port { .. } => "port",
+        Match::Advertised { .. } | Match::Browse(_) => "dns-sd",
+        Match::Bindings { .. } => "svcb",
         Match::Why { .. } => "why",
         Match::Node { .. } => "node",
         Match::External { .. } => "external-node",

@@ -43,7 +43,7 @@ impl Tables {
                 let last = if above.is_empty() { owner } else { above };
                 let is_candidate = match is_consul {
                     true => contains(owner, &own[1..]) || contains(above, &own[1..]),
-                    false => last.ends_with(&own) || owner.starts_with(&srv),
+                    false => last.ends_with(&own) || contains(owner, &srv),
                 };
                 if owner.is_empty() || !is_candidate {
                     continue;

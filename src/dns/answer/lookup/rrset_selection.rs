@@ -1,23 +1,38 @@
 //! Selection of the RRset of a type from a matched name.
 
-use crate::dns::{
-    answer::{
-        Data, Ede, Members,
-        provenance::{Match, Step},
+use crate::{
+    dns::{
+        answer::{
+            BindingRecords, Data, Ede, Members,
+            provenance::{Browse, Form, Match, Step},
+        },
+        message::codes::rtype,
+        zone::{
+            Tables,
+            reverse::Pointers,
+            rrset::{RRset, Rdata},
+            service::{HostIndex, Remark, Service, Set, bindings::Bindings, dns_sd::ServiceType},
+            static_names::{Kind, Zone},
+            why_records,
+        },
     },
-    message::codes::rtype,
-    zone::{
-        Tables,
-        reverse::Pointers,
-        rrset::RRset,
-        service::{HostIndex, Remark, Service, Set},
-        static_names::{Kind, Zone},
-        why_records,
-    },
+    model::service::Protocol,
 };
 
 /// Record types that may be generated. Of two RRsets of equal size, ANY has the one that is first here.
-const GENERATED: [u16; 7] = [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::PTR, rtype::NS, rtype::SOA];
+const GENERATED: [u16; 9] = [
+    rtype::A,
+    rtype::AAAA,
+    rtype::SRV,
+    rtype::TXT,
+    rtype::PTR,
+    rtype::NS,
+    rtype::SOA,
+    rtype::SVCB,
+    rtype::HTTPS,
+];
+/// Maximum number of types of services in an answer: no more fit a message, whose records have at least 22 octets.
+const MAX_TYPES: usize = 65_535 / 22;
 
 /// RRset of a type at a matched name.
 pub(super) enum Selected<'t> {
@@ -80,14 +95,29 @@ impl Tables {
 
     fn select_type<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
         match step.found {
-            Match::Set { service, set, form } => select_set(step.zone, service, set, form.is_srv_only(), qtype),
+            Match::Set { service, set, form } => select_set(step.zone, service, set, form, qtype),
             Match::Instance { service, host } => select_instance(step.zone, service, host, qtype),
             Match::Port { service, port } => {
                 let of = |rtype| match rtype {
                     rtype::SRV => Some(srv(step.zone, service, Members::Ports(&port.srv), port.ttl)),
+                    rtype::PTR if has_discovery(step.zone) => Some(Data::Instances {
+                        service,
+                        members: Members::Ports(&port.srv),
+                        kind: ServiceType::Port(port),
+                        ttl: port.ttl,
+                    }),
                     _ => None,
                 };
                 select_generated(qtype, of, port.remark.as_ref())
+            }
+            Match::Advertised { service, host, kind } => select_advertised(step.zone, service, host, kind, qtype),
+            Match::Bindings { service, bindings } => {
+                let of = |rtype| (rtype == rtype::SVCB).then(|| answered_bindings(rtype, service, bindings));
+                select_generated(qtype, of, bindings.remark.as_ref())
+            }
+            Match::Browse(browse) => {
+                let of = |rtype| (rtype == rtype::PTR).then(|| self.browse(browse));
+                select_generated(qtype, of, None)
             }
             Match::Why { service, host } => self.select_why(service, host, qtype),
             Match::Apex(zone) => self.select_apex(zone, qtype),
@@ -131,6 +161,24 @@ impl Tables {
         }
     }
 
+    /// Returns the PTR records of a name at which clients begin to browse.
+    fn browse(&self, browse: Browse) -> Data<'static> {
+        let records = match browse {
+            Browse::Zone => vec![Rdata::below_origin([])],
+            Browse::Types => {
+                let types = self.services().flat_map(|(_, service)| {
+                    service.browsable().map(|protocol| {
+                        let mut labels = Vec::new();
+                        service.push_type(ServiceType::Transport(protocol), &mut labels);
+                        Rdata::below_origin(labels)
+                    })
+                });
+                types.take(MAX_TYPES).collect()
+            }
+        };
+        Data::Made(RRset { rtype: rtype::PTR, ttl: self.ttl(), line: 0, records })
+    }
+
     fn select_why<'t>(&'t self, service: &'t Service, host: Option<HostIndex>, qtype: u16) -> Selected<'t> {
         if qtype != rtype::TXT {
             return Selected::NoData(None);
@@ -155,8 +203,50 @@ fn srv<'t>(zone: Option<&Zone>, service: &'t Service, members: Members<'t>, ttl:
     Data::Srv { service, members, kind: zone.map_or(Kind::Discovery, |zone| zone.kind), ttl }
 }
 
-fn select_set<'t>(zone: Option<&Zone>, service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16) -> Selected<'t> {
+/// Returns whether a zone has names of DNS-SD and records of RFC 9460.
+fn has_discovery(zone: Option<&Zone>) -> bool {
+    zone.is_none_or(|zone| zone.kind != Kind::Consul)
+}
+
+fn answered_bindings<'t>(rtype: u16, service: &'t Service, bindings: &'t Bindings) -> Data<'t> {
+    Data::Bindings { rtype, service, records: BindingRecords::Answered(bindings), ttl: bindings.ttl }
+}
+
+/// Returns the PTR records of the instances of a set with this transport.
+fn instances<'t>(service: &'t Service, set: &'t Set, protocol: Protocol) -> Data<'t> {
+    let (kind, ttl) = (ServiceType::Transport(protocol), set.ttl);
+    if service.is_only(protocol) || service.protocol(protocol).is_some_and(|all| std::ptr::eq(all, set)) {
+        return Data::Instances { service, members: Members::Hosts(&set.srv), kind, ttl };
+    }
+    // A tag of a service with both transports.
+    let with_protocol = set.srv.iter().filter(|host| service.host_protocol(**host) == protocol);
+    let pointer = |host: &HostIndex| {
+        let label = service.dns_sd_label(*host);
+        let mut labels = vec![label.len() as u8];
+        labels.extend_from_slice(label);
+        service.push_type(kind, &mut labels);
+        Rdata::below_origin(labels)
+    };
+    Data::Made(RRset { rtype: rtype::PTR, ttl, line: 0, records: with_protocol.map(pointer).collect() })
+}
+
+fn select_set<'t>(
+    zone: Option<&Zone>,
+    service: &'t Service,
+    set: &'t Set,
+    form: Form<'t>,
+    qtype: u16,
+) -> Selected<'t> {
+    let srv_only = form.is_srv_only();
     let of = |rtype| match rtype {
+        rtype::PTR if has_discovery(zone) => match form {
+            Form::SrvProtocol(protocol) | Form::Subtype(_, protocol) => Some(instances(service, set, protocol)),
+            _ => None,
+        },
+        _ if matches!(form, Form::Subtype(..)) => None,
+        rtype::HTTPS if form == Form::Service && has_discovery(zone) => {
+            service.bindings(None).map(|bindings| answered_bindings(rtype, service, bindings))
+        }
         rtype::SRV => Some(srv(zone, service, Members::Hosts(&set.srv), set.ttl)),
         rtype::A if !srv_only => Some(Data::V4(&set.v4, set.ttl)),
         rtype::AAAA if !srv_only => Some(Data::V6(&set.v6, set.ttl)),
@@ -177,6 +267,35 @@ fn select_instance<'t>(zone: Option<&Zone>, service: &'t Service, host: HostInde
             service.host_srv(host).map(|_| srv)
         }
         rtype::TXT => Some(Data::host_txt(service, host)),
+        rtype::HTTPS if has_discovery(zone) => {
+            let binding = service.bindings(None)?.of(host)?;
+            let records = BindingRecords::Own(binding);
+            Some(Data::Bindings { rtype, service, records, ttl: service.host_ttl(host) })
+        }
+        _ => None,
+    };
+    select_generated(qtype, of, remark)
+}
+
+fn select_advertised<'t>(
+    zone: Option<&Zone>,
+    service: &'t Service,
+    host: HostIndex,
+    kind: ServiceType<'t>,
+    qtype: u16,
+) -> Selected<'t> {
+    let (remark, ttl) = (service.remark(host), service.host_ttl(host));
+    let of = |rtype| match (rtype, kind) {
+        // The instance is not answered.
+        _ if matches!(remark, Some(Remark::NotReady(_))) => None,
+        (rtype::SRV, ServiceType::Transport(_)) => {
+            service.host_srv(host).map(|_| srv(zone, service, Members::One(host), ttl))
+        }
+        (rtype::SRV, ServiceType::Port(port)) => Some(srv(zone, service, Members::Ports(port.of(host)), ttl)),
+        (rtype::TXT, _) => {
+            let octets = service.dns_sd_txt(host);
+            Some(Data::Host { rtype, size: octets.len(), octets, ttl })
+        }
         _ => None,
     };
     select_generated(qtype, of, remark)

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Few, Host, HostIndex, MAX_STALE_TTL, NamedPort, Protocols, Remark, SRV_FIELDS, Service, Set, Weighted};
+use super::{Few, Host, HostIndex, MAX_STALE_TTL, NamedPort, Protocols, Remark, Service, Set, Weighted};
 use crate::{
     dns::zone::nearness::Nearness,
     model::{

@@ -16,6 +16,32 @@ pub enum ServiceType<'t> {
     Port(&'t NamedPort),
 }
 
+impl ServiceType<'_> {
+    /// Returns the transport, which is the second label.
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Transport(protocol) => *protocol,
+            Self::Port(port) => port.protocol(),
+        }
+    }
+
+    /// Returns the port of an answered instance; `None`: its default port.
+    pub fn port_of(&self, host: HostIndex) -> Option<u16> {
+        match self {
+            Self::Transport(_) => None,
+            Self::Port(port) => port.of(host).first().map(|(_, port)| *port),
+        }
+    }
+}
+
+impl NamedPort {
+    /// Returns the entry of an answered instance in [`srv`](Self::srv); empty if there is none.
+    pub fn of(&self, host: HostIndex) -> &[(HostIndex, u16)] {
+        let at = self.srv.binary_search_by_key(&host, |(host, _)| *host);
+        at.map_or(&[], |at| std::slice::from_ref(&self.srv[at]))
+    }
+}
+
 /// Names of the instances whose id is not their label, sorted by name without letter case.
 #[derive(Debug, Default)]
 pub(super) struct WrittenNames {
@@ -61,11 +87,30 @@ impl Service {
         }
     }
 
+    /// Reports whether all instances have this transport.
+    pub fn is_only(&self, protocol: Protocol) -> bool {
+        matches!(self.protocols, Protocols::Only(only) if only == protocol)
+    }
+
+    /// Reports whether a tag of the service has names.
+    pub fn has_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
     /// Returns the transports by which answered instances of the service can be browsed.
     pub fn browsable(&self) -> impl Iterator<Item = Protocol> {
         let has_instances = |protocol: &Protocol| self.protocol(*protocol).is_some_and(|set| !set.srv.is_empty());
         let has_name = self.name().len() < MAX_LABEL;
         [Protocol::Tcp, Protocol::Udp].into_iter().filter(move |protocol| has_name && has_instances(protocol))
+    }
+
+    /// Returns the length of the labels of a type in octets.
+    pub fn type_len(&self, kind: ServiceType<'_>) -> usize {
+        // The label of the name has a length and an underscore, that of the transport five octets.
+        match kind {
+            ServiceType::Transport(_) => self.name().len() + 2 + 5,
+            ServiceType::Port(port) => port.name().as_str().len() + 2 + 5 + 1 + self.name().len(),
+        }
     }
 
     /// Appends the labels of a type of this service.

@@ -1,6 +1,6 @@
 //! Instances of a name: their states and reasons.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Explainer, NEGATIVE_TTL,
@@ -14,6 +14,7 @@ use crate::{
         zone::service::MAX_STALE_TTL,
     },
     model::{
+        alpn::PortAlpn,
         announcement::CheckReport,
         catalog::{CatalogEntry, Freshness},
         date::rfc3339,
@@ -74,7 +75,8 @@ impl Explainer<'_> {
         let entries = with_shadowed.iter().map(|(entry, _)| *entry).filter(|entry| !is_too_far(entry));
         let entries: Vec<&CatalogEntry> = entries.collect();
         let (ttl, ttl_from) = self.least_ttl(&entries);
-        let is_instance = matches!(found, Match::Instance { .. } | Match::Why { host: Some(_), .. });
+        let is_instance = 
+            matches!(found, Match::Instance { .. } | Match::Advertised { .. } | Match::Why { host: Some(_), .. });
         let kind = if is_instance { "instance" } else { "service" };
         let mut notes = self.notes(name, &instances);
         notes.extend(stated.as_ref().and_then(disagreement));
@@ -236,6 +238,7 @@ impl Explainer<'_> {
             external_node: instance.external.as_ref().map(ToString::to_string),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
+            alpn: alpn(instance),
             tags: instance.tags.to_vec(),
             weight: state.weight(instance.weight),
             ttl,
@@ -261,6 +264,15 @@ pub(super) fn check(report: &CheckReport) -> Check {
     }
 }
 
+/// Returns the ALPN ids by the name of the port.
+fn alpn(instance: &service::Instance) -> BTreeMap<String, Vec<String>> {
+    let of = |alpn: &PortAlpn| {
+        let port = alpn.port.as_ref().map_or("", Label::as_str);
+        (port.to_owned(), alpn.ids.iter().map(ToString::to_string).collect())
+    };
+    instance.alpn.iter().map(of).collect()
+}
+
 /// Reports whether a name with this match selects the instance.
 fn selects(found: &Match<'_>, entry: &CatalogEntry) -> bool {
     let instance = &entry.announcement.instance;
@@ -275,7 +287,15 @@ fn selects_of_service(found: &Match<'_>, instance: &service::Instance) -> bool {
             instance.tags.iter().any(|known| known.eq_ignore_ascii_case(tag.as_str()))
         }
         Match::Set { form: Form::SrvProtocol(protocol), .. } => instance.protocol == *protocol,
-        Match::Instance { service, host } | Match::Why { service, host: Some(host) } => {
+        Match::Set { form: Form::Subtype(tag, protocol), .. } => {
+            instance.protocol == *protocol && instance.tags.iter().any(|known| known.eq_ignore_ascii_case(tag.as_str()))
+        }
+        Match::Bindings { bindings, .. } => {
+            bindings.port().is_some_and(|port| instance.alpn.iter().any(|alpn| alpn.port.as_ref() == Some(port)))
+        }
+        Match::Instance { service, host }
+        | Match::Advertised { service, host, .. }
+        | Match::Why { service, host: Some(host) } => {
             instance.key.id.as_bytes() == service.host_id(*host)
         }
         Match::Port { port, .. } => {

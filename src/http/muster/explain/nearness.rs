@@ -30,7 +30,7 @@ impl Explainer<'_> {
         found: &Match<'_>,
         members: &[&CatalogEntry],
     ) -> Option<Nearness<'s>> {
-        let is_of_several = matches!(found, Match::Set { .. } | Match::Port { .. });
+        let is_of_several = matches!(found, Match::Set { .. } | Match::Port { .. } | Match::Bindings { .. });
         if !is_of_several || stated.policy.nearest == Nearest::None {
             return None;
         }
