@@ -488,7 +488,8 @@ impl Zone {
                 self.remark(&owner, &near(&members, self.policy));
                 let near = near(&members, self.policy);
                 let ttl = ttl(&near);
-                let has = |m: &&Member<'_>| m.is_answered() && m.instance.protocol == protocol && m.instance.port.is_some();
+                let has =
+                    |m: &&Member<'_>| m.is_answered() && m.instance.protocol == protocol && m.instance.port.is_some();
                 for member in near.iter().filter(has) {
                     let name = dns_sd_names(&all, member).remove(0);
                     self.add(&owner, rtype::PTR, ttl, format!("{name}.{parent}"));
@@ -564,7 +565,9 @@ impl Zone {
         let all_names: Vec<(String, u16, Members<'_>)> =
             std::iter::once((base.to_owned(), rtype::HTTPS, https)).chain(named).collect();
         for (owner, rtype, members) in all_names {
-            if members.is_empty() || self.names.keys().any(|name| name.ends_with(&format!(".{owner}")) && rtype == rtype::SVCB) {
+            if members.is_empty()
+                || self.names.keys().any(|name| name.ends_with(&format!(".{owner}")) && rtype == rtype::SVCB)
+            {
                 continue;
             }
             let near = near(&members, self.policy);
@@ -692,7 +695,7 @@ fn dns_sd_names(all: &Members<'_>, member: &Member<'_>) -> Vec<String> {
     let is_unique = |name: &String| {
         others().all(|other| written(other).as_ref() != Some(name) && other.instance.key.id.as_str() != name)
     };
-    let escaped = written(member).filter(is_unique).map(|name| name.replace(' ', "\\032").replace('.', "\\."));
+    let escaped = written(member).filter(is_unique).map(|name| name.replace(' ', "\\040").replace('.', "\\."));
     let mut names: Vec<String> = escaped.into_iter().chain([id]).collect();
     names.dedup();
     names

@@ -42,7 +42,7 @@ use muster::model::name::Label;
 /// Query of a test.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Name in presentation form; letter case is kept.
+    /// Name in hickory-proto's presentation form, with octal escapes; letter case is kept.
     pub name: String,
     /// Number of the type.
     pub qtype: u16,
@@ -59,7 +59,7 @@ impl Ask {
         message.metadata.id = id;
         message.metadata.op_code = OpCode::Query;
         message.metadata.recursion_desired = true;
-        let name = Name::from_ascii(&self.name).expect("a name that hickory accepts");
+        let name = name(&self.name);
         message.add_query(Query::query(name, RecordType::from(self.qtype)));
         if let Some(payload) = self.edns {
             let mut edns = Edns::new();
@@ -68,6 +68,31 @@ impl Ask {
         }
         message.to_bytes().expect("a query that hickory encodes")
     }
+}
+
+/// Returns a name from its presentation form. hickory-proto reads no labels with spaces.
+fn name(text: &str) -> Name {
+    if !text.contains('\\') {
+        return Name::from_ascii(text).expect("a name that hickory accepts");
+    }
+    let (mut labels, mut rest) = (vec![Vec::new()], text.strip_suffix('.').unwrap_or(text).bytes());
+    while let Some(octet) = rest.next() {
+        match octet {
+            b'.' => labels.push(Vec::new()),
+            b'\\' => {
+                let escaped = rest.next().expect("an escaped character");
+                let octet = if escaped.is_ascii_digit() {
+                    let digits = [escaped, rest.next().unwrap(), rest.next().unwrap()];
+                    u8::from_str_radix(str::from_utf8(&digits).unwrap(), 8).unwrap()
+                } else {
+                    escaped
+                };
+                labels.last_mut().unwrap().push(octet);
+            }
+            octet => labels.last_mut().unwrap().push(octet),
+        }
+    }
+    Name::from_labels(labels.iter().map(Vec::as_slice)).expect("labels of at most 63 octets")
 }
 
 /// Returns a label from valid text.

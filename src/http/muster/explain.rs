@@ -245,8 +245,12 @@ impl Explainer<'_> {
             Match::Reverse(address) => self.reverse(address),
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
             Match::Address(address) => self.generated("address", format!("name of the address {address}")),
-            Match::Browse(Browse::Types) => self.generated("browse", "types of all services with a healthy instance".to_owned()),
-            Match::Browse(Browse::Zone) => self.generated("browse", "the zone that clients of DNS-SD browse".to_owned()),
+            Match::Browse(Browse::Types) => {
+                self.generated("browse", "types of all services with a healthy instance".to_owned())
+            }
+            Match::Browse(Browse::Zone) => {
+                self.generated("browse", "the zone that clients of DNS-SD browse".to_owned())
+            }
             Match::Nothing(absence) => self.nothing(text, name, step.zone, absence),
             Match::Outside => self.outside(name, client),
             found => match found.service().and_then(|service| name_of(service.name())) {

@@ -20,17 +20,8 @@ use crate::{
 };
 
 /// Record types that may be generated. Of two RRsets of equal size, ANY has the one that is first here.
-const GENERATED: [u16; 9] = [
-    rtype::A,
-    rtype::AAAA,
-    rtype::SRV,
-    rtype::TXT,
-    rtype::PTR,
-    rtype::NS,
-    rtype::SOA,
-    rtype::SVCB,
-    rtype::HTTPS,
-];
+const GENERATED: [u16; 9] =
+    [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::PTR, rtype::NS, rtype::SOA, rtype::SVCB, rtype::HTTPS];
 /// Maximum number of types of services in an answer: no more fit a message, whose records have at least 22 octets.
 const MAX_TYPES: usize = 65_535 / 22;
 
@@ -173,7 +164,10 @@ impl Tables {
                         Rdata::below_origin(labels)
                     })
                 });
-                types.take(MAX_TYPES).collect()
+                let mut types: Vec<Rdata> = types.take(MAX_TYPES).collect();
+                // A truncated answer has the same types on every node.
+                types.sort_unstable_by(|a, b| a.octets.cmp(&b.octets));
+                types
             }
         };
         Data::Made(RRset { rtype: rtype::PTR, ttl: self.ttl(), line: 0, records })
@@ -230,13 +224,7 @@ fn instances<'t>(service: &'t Service, set: &'t Set, protocol: Protocol) -> Data
     Data::Made(RRset { rtype: rtype::PTR, ttl, line: 0, records: with_protocol.map(pointer).collect() })
 }
 
-fn select_set<'t>(
-    zone: Option<&Zone>,
-    service: &'t Service,
-    set: &'t Set,
-    form: Form<'t>,
-    qtype: u16,
-) -> Selected<'t> {
+fn select_set<'t>(zone: Option<&Zone>, service: &'t Service, set: &'t Set, form: Form<'t>, qtype: u16) -> Selected<'t> {
     let srv_only = form.is_srv_only();
     let of = |rtype| match rtype {
         rtype::PTR if has_discovery(zone) => match form {

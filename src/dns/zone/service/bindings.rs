@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{HostIndex, Remark, builder::{Builder, instance}};
+use super::{
+    HostIndex, Remark,
+    builder::{Builder, instance},
+};
 use crate::model::{
     alpn::{AlpnIds, HTTPS_PORT, PortAlpn},
     name::Label,

@@ -166,11 +166,9 @@ impl<'c> Builder<'c> {
         match (with_protocol(Protocol::Tcp), with_protocol(Protocol::Udp)) {
             (_, udp) if udp.is_empty() => Protocols::Only(Protocol::Tcp),
             (tcp, _) if tcp.is_empty() => Protocols::Only(Protocol::Udp),
-            (tcp, udp) => Protocols::Both {
-                tcp: Box::new(self.set(&tcp)),
-                udp: Box::new(self.set(&udp)),
-                udp_hosts: udp.into(),
-            },
+            (tcp, udp) => {
+                Protocols::Both { tcp: Box::new(self.set(&tcp)), udp: Box::new(self.set(&udp)), udp_hosts: udp.into() }
+            }
         }
     }
 

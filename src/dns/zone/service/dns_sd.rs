@@ -4,7 +4,10 @@
 
 use smol_str::SmolStr;
 
-use super::{HostIndex, NamedPort, Protocols, SRV_FIELDS, Service, builder::{Builder, instance}};
+use super::{
+    HostIndex, NamedPort, Protocols, SRV_FIELDS, Service,
+    builder::{Builder, instance},
+};
 use crate::model::{name::MAX_LABEL, service::Protocol};
 
 /// Type of a service: the labels between the name of an instance and the zone (RFC 6763 §4.1.2).
@@ -156,9 +159,9 @@ impl Builder<'_> {
         }
         by_name.sort_by(|(a, _), (b, _)| folded(a).cmp(folded(b)));
         let is_id = |name: &str| {
-            let found = self.instances.binary_search_by(|entry| {
-                instance(entry).key.id.as_bytes().iter().copied().cmp(folded(name))
-            });
+            let found = self
+                .instances
+                .binary_search_by(|entry| instance(entry).key.id.as_bytes().iter().copied().cmp(folded(name)));
             found.ok()
         };
         let unique: Vec<(SmolStr, HostIndex)> = by_name

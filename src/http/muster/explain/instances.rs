@@ -75,7 +75,7 @@ impl Explainer<'_> {
         let entries = with_shadowed.iter().map(|(entry, _)| *entry).filter(|entry| !is_too_far(entry));
         let entries: Vec<&CatalogEntry> = entries.collect();
         let (ttl, ttl_from) = self.least_ttl(&entries);
-        let is_instance = 
+        let is_instance =
             matches!(found, Match::Instance { .. } | Match::Advertised { .. } | Match::Why { host: Some(_), .. });
         let kind = if is_instance { "instance" } else { "service" };
         let mut notes = self.notes(name, &instances);
@@ -295,9 +295,7 @@ fn selects_of_service(found: &Match<'_>, instance: &service::Instance) -> bool {
         }
         Match::Instance { service, host }
         | Match::Advertised { service, host, .. }
-        | Match::Why { service, host: Some(host) } => {
-            instance.key.id.as_bytes() == service.host_id(*host)
-        }
+        | Match::Why { service, host: Some(host) } => instance.key.id.as_bytes() == service.host_id(*host),
         Match::Port { port, .. } => {
             instance.protocol == port.protocol() && instance.ports.iter().any(|(known, _)| known == port.name())
         }
