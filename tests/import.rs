@@ -497,7 +497,7 @@ fn files_of_an_earlier_import_are_reported() {
 fn checks_keep_the_meaning_of_values_that_muster_refuses() {
     let folder = run::temp_dir();
     let service = json!({"service": {
-        "name": "web", "port": 80, "meta": {"muster-nearest": "zone", "muster-min-healthy": "2", "k": "v"},
+        "name": "web", "port": 80, "meta": {"muster-nearest": "zone", "muster-min-healthy": "2", "muster-alpn": "h2,h3", "k": "v"},
         "checks": [
             {"tcp": "127.0.0.1:1", "interval": "1ms"},
             {"tcp": "127.0.0.1:2", "interval": "72h", "timeout": "30h", "deregister_critical_service_after": "0s"},
@@ -509,6 +509,7 @@ fn checks_keep_the_meaning_of_values_that_muster_refuses() {
     let output = import(&[path.to_str().unwrap()]);
     let text = out(&output) + &err(&output);
     for expected in [
+        "alpn: [h2, h3]",
         "interval: 1s\n    timeout: 1s\n    fall: 1",
         "interval: 24h\n    timeout: 24h\n    fall: 1",
         "fall: 1000",

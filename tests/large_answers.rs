@@ -113,6 +113,31 @@ fn oversized_answers_are_truncated_with_tc() {
     }
 }
 
+#[test]
+fn pointers_to_very_many_instances_are_truncated_with_tc() {
+    let tables = tables(10_000, 1);
+    for (transport, least) in [(Transport::Udp, 50), (Transport::Tcp, 2_500)] {
+        let message = ask(&tables, "_web._tcp.service.local.", 12, transport);
+        assert!(message.metadata.truncation);
+        assert!(message.answers.len() >= least, "{transport:?}: {} records", message.answers.len());
+    }
+}
+
+/// RFC 6763 §12.1: SRV, TXT and addresses of the instances, as far as they fit.
+#[test]
+fn names_of_instances_beyond_the_pointer_range_are_uncompressed() {
+    let message = ask(&tables(1000, 1), "_web._tcp.service.local.", 12, Transport::Tcp);
+    assert!(!message.metadata.truncation);
+    let instances: BTreeSet<String> = message.answers.iter().map(|record| record.data.to_string()).collect();
+    assert_eq!(instances.len(), 1000);
+    let of = |rtype| message.additionals.iter().filter(move |r| r.record_type() == rtype).map(|r| r.name.to_string());
+    let described: Vec<String> = of(RecordType::SRV).collect();
+    assert!(described.len() > 300, "{} SRV records", described.len());
+    assert!(described.iter().all(|name| instances.contains(name)));
+    assert!(of(RecordType::TXT).all(|name| instances.contains(&name)));
+    assert!(of(RecordType::A).all(|name| name.ends_with(".web.service.local.")));
+}
+
 /// HAProxy ignores TC, and removes servers that are missing from the answer.
 #[test]
 fn truncated_answer_is_stable_per_client() {

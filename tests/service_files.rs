@@ -426,6 +426,12 @@ fn invalid_keys_are_refused() {
         ("port: {http: 80}", "2:7: expected a port from 1 to 65535, found a table"),
         ("port: true", "2:7: expected a port from 1 to 65535, found `true`"),
         ("ports: 80", "2:8: expected a table such as `{http: 8080}`, found a number"),
+        ("alpn: [h2]", "2:7: `alpn` is of the port, and the service has none (add `port`)"),
+        (
+            "port: 80\nalpn: [h2, h2]",
+            "3:7: duplicate ALPN id `h2` (the ids of TLS's protocol negotiation, as in `alpn: [h2, http/1.1]`)",
+        ),
+        ("ports: {http: {alpn: h2}}", "2:15: `port` is missing (as in `port: 8443`)"),
         ("ports: {http: }", "2:9: expected a port from 1 to 65535, found nothing"),
         (
             "ports: {my_port: 80}",
@@ -792,6 +798,10 @@ fn file_with_warnings_is_used() {
             "service: web\nmeta: {muster-nearest: zone, muster-min-healthy: bogus}\n",
             "2:8: warning: `muster-nearest` has no effect in a service file (set `nearest` of the service; only the HTTP API reads `muster-nearest`)\n\
              2:30: warning: `muster-min-healthy` has no effect in a service file (set `min_healthy` of the service; only the HTTP API reads `muster-min-healthy`)",
+        ),
+        (
+            "service: web\nmeta: {muster-alpn: h2}\n",
+            "2:8: warning: `muster-alpn` has no effect in a service file (set `alpn` of the service; only the HTTP API reads `muster-alpn`)",
         ),
         ("service: web\ntags: [a, b, a]\n", "2:14: warning: duplicate tag `a` (remove one of them)"),
         (
