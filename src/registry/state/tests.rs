@@ -220,10 +220,7 @@ fn refusal_names_the_field_its_range_and_its_value() {
             json!({"Name": "web", "Port": 443, "Meta": {"muster-alpn": "h2,"}}),
             must("Meta.muster-alpn", "ALPN ids, separated by commas, such as `h2,http/1.1`", "the string \"h2,\""),
         ),
-        (
-            service("Meta", json!({"muster-alpn": "h2"})),
-            "Port: `muster-alpn` is of the port: add one".to_owned(),
-        ),
+        (service("Meta", json!({"muster-alpn": "h2"})), "Port: `muster-alpn` is of the port: add one".to_owned()),
         (service("Meta", json!({"a": 1})), must("Meta.a", "a string", "the number 1")),
         (service("Meta", json!("a")), must("Meta", "an object of strings", "the string \"a\"")),
         (

@@ -16,12 +16,18 @@ use crate::{
             why_records,
         },
     },
-    model::service::Protocol,
+    model::{
+        name::{MAX_LABEL, MAX_NAME},
+        service::Protocol,
+    },
 };
 
 /// Record types that may be generated. Of two RRsets of equal size, ANY has the one that is first here.
 const GENERATED: [u16; 9] =
     [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::PTR, rtype::NS, rtype::SOA, rtype::SVCB, rtype::HTTPS];
+/// Maximum length in octets of a named port's name below which any instance has one (RFC 1035 §2.3.4). The bound on zones keeps
+/// those of services shorter.
+const MAX_PORT_TYPE: usize = MAX_NAME - MAX_LABEL - 1;
 /// Maximum number of types of services in an answer: no more fit a message, whose records have at least 22 octets.
 const MAX_TYPES: usize = 65_535 / 22;
 
@@ -91,12 +97,12 @@ impl Tables {
             Match::Port { service, port } => {
                 let of = |rtype| match rtype {
                     rtype::SRV => Some(srv(step.zone, service, Members::Ports(&port.srv), port.ttl)),
-                    rtype::PTR if has_discovery(step.zone) => Some(Data::Instances {
-                        service,
-                        members: Members::Ports(&port.srv),
-                        kind: ServiceType::Port(port),
-                        ttl: port.ttl,
-                    }),
+                    rtype::PTR if has_discovery(step.zone) => {
+                        let (kind, members) = (ServiceType::Port(port), Members::Ports(&port.srv));
+                        let octets = step.zone.map_or(0, |zone| zone.origin.wire().len()) + service.type_len(kind);
+                        let fits = octets <= MAX_PORT_TYPE;
+                        fits.then_some(Data::Instances { service, members, kind, ttl: port.ttl })
+                    }
                     _ => None,
                 };
                 select_generated(qtype, of, port.remark.as_ref())
