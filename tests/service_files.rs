@@ -409,7 +409,7 @@ fn invalid_keys_are_refused() {
     let cases = [
         (
             "foo: 1",
-            "2:1: unknown key `foo` (the keys of a service are service, id, address, tagged_addresses, port, ports, protocol, tags, meta, priority, weight, ttl, nearest, min_healthy, enabled, checks, damping, slow_start)",
+            "2:1: unknown key `foo` (the keys of a service are service, id, address, tagged_addresses, port, ports, alpn, protocol, tags, meta, priority, weight, ttl, nearest, min_healthy, enabled, checks, damping, slow_start)",
         ),
         ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
         ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
