@@ -134,6 +134,7 @@ impl Registration {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
+        let meta = fields.texts("Meta")?;
         let alpn = stated::<AlpnIds>(&fields, ALPN_META, AlpnIds::EXPECTED)?;
         if let (Some(_), None) = (&alpn, port) {
             let reason = format!("`{ALPN_META}` is of the port: add one");
@@ -149,7 +150,7 @@ impl Registration {
             tagged,
             port,
             tags: tags(&fields)?.into(),
-            meta: fields.texts("Meta")?.into(),
+            meta: meta.into(),
             weight: weight(&fields)?,
             alpn: alpn.map(|ids| PortAlpn { port: None, ids }).into_iter().collect(),
             nearest: stated(&fields, NEAREST_META, Nearest::EXPECTED)?,
