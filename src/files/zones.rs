@@ -89,7 +89,8 @@ impl Rules {
         let Some(alias) = longest.filter(|_| file.origin == self.domain) else { return Vec::new() };
         let target = |record: &StaticRecord| {
             let name = record.rdata.get(target_at(record.rtype)?..)?;
-            let relative = name.strip_suffix(self.domain.wire())?.len();
+            let relative = name.len().checked_sub(self.domain.wire().len())?;
+            name[relative..].eq_ignore_ascii_case(self.domain.wire()).then_some(())?;
             (relative + alias.wire().len() > MAX_NAME).then_some((record.line, record.column))
         };
         let problem = |(line, column)| {

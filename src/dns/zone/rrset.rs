@@ -59,10 +59,10 @@ impl Rdata {
         Self { octets: labels.into(), tail: Tail::Origin }
     }
 
-    /// Returns RDATA of a record of `zone` from a master file: uncompressed, and with names in lower case.
+    /// Returns RDATA of a record of `zone` from a master file: uncompressed, in any letter case.
     pub fn of_zone(rtype: u16, rdata: &[u8], zone: &Name) -> Self {
         match target_at(rtype) {
-            Some(at) if at < rdata.len() && rdata[at..].ends_with(zone.wire()) => {
+            Some(at) if at < rdata.len() && ends_with(&rdata[at..], zone.wire()) => {
                 let relative = rdata.len() - zone.wire().len();
                 if ends_at_label(&rdata[at..], relative - at) {
                     return Self { octets: rdata[..relative].into(), tail: Tail::Origin };
@@ -72,6 +72,11 @@ impl Rdata {
             _ => Self::fixed(rdata),
         }
     }
+}
+
+/// Reports whether a name ends in another one, which is in lower case. Length octets are below those of letters.
+fn ends_with(name: &[u8], suffix: &[u8]) -> bool {
+    name.len() >= suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
 }
 
 /// Reports whether a label of `name` ends at offset `at`. Octets equal to the origin may be inside a label.
@@ -100,6 +105,7 @@ mod tests {
             ("apex", rtype::NS, b"\x01b\x01c\0", b"", Tail::Origin),
             ("outside the zone", rtype::NS, b"\x01a\x01d\0", b"\x01a\x01d\0", Tail::Nothing),
             ("after fixed fields", rtype::MX, b"\0\x0a\x01a\x01b\x01c\0", b"\0\x0a\x01a", Tail::Origin),
+            ("letter case", rtype::NS, b"\x01A\x01B\x01c\0", b"\x01A", Tail::Origin),
             ("inside a label", rtype::NS, b"\x03a\x01b\x01c\0", b"\x03a\x01b\x01c\0", Tail::Nothing),
             ("type without names", rtype::A, b"\x01b\x01c", b"\x01b\x01c", Tail::Nothing),
         ];

@@ -1,15 +1,19 @@
-//! Checks of the whole zone: CNAMEs, delegations, glue, RRsets.
+//! Checks of the whole zone: CNAMEs, DNAMEs, delegations, glue, RRsets.
 //!
 //! Severities follow named-checkzone and kzonecheck, but records that the engine can never answer are errors.
 
 use std::{
+    borrow::Cow,
+    cmp::Ordering,
     collections::{HashMap, HashSet},
     path::Path,
 };
 
 use super::{
     Diagnostic, Findings,
-    types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
+    names::is_reverse,
+    rdata::folded,
+    types::{A, AAAA, CNAME, DNAME, DS, MX, NS, NSEC, PTR, RRSIG, SOA, SRV, Type},
 };
 use crate::{
     diagnostic::Severity,
@@ -30,17 +34,30 @@ pub(super) fn zone(origin: &Name, mut records: Vec<StaticRecord>, findings: &mut
     let key = |record: &StaticRecord| (record.line, record.column);
     records.sort_unstable_by(|a, b| {
         let by_set = a.owner.cmp(&b.owner).then(a.rtype.cmp(&b.rtype));
-        by_set.then_with(|| a.rdata.cmp(&b.rdata)).then_with(|| key(a).cmp(&key(b)))
+        by_set.then_with(|| by_rdata(a, b)).then_with(|| key(a).cmp(&key(b)))
     });
-    for set in records.chunk_by_mut(|a, b| a.owner == b.owner && a.rtype == b.rtype) {
+    for set in records.chunk_by_mut(|a, b| a.owner == b.owner && a.rtype == b.rtype && covered(a) == covered(b)) {
         let least = set.iter().map(|record| record.ttl).min().unwrap_or_default();
         set.iter_mut().for_each(|record| record.ttl = least);
     }
-    records.dedup_by(|a, b| a.owner == b.owner && a.rtype == b.rtype && a.rdata == b.rdata);
+    records.dedup_by(|a, b| a.owner == b.owner && a.rtype == b.rtype && by_rdata(a, b).is_eq());
     // A missing record may be one with an error.
     let complete = findings.problems.list.is_empty();
     Zone::new(origin, &records).check(complete, findings);
     records
+}
+
+/// Compares the RDATA of one type; names compare without letter case (RFC 4343 §3).
+fn by_rdata(a: &StaticRecord, b: &StaticRecord) -> Ordering {
+    if a.rdata == b.rdata {
+        return Ordering::Equal;
+    }
+    folded(a.rtype, &a.rdata).cmp(&folded(b.rtype, &b.rdata))
+}
+
+/// Type that a signature covers. The signatures of each RRset have the TTL of that RRset (RFC 4034 §3).
+fn covered(record: &StaticRecord) -> Option<&[u8]> {
+    record.rdata.get(..2).filter(|_| record.rtype == RRSIG)
 }
 
 /// Implements [`ZoneFile::check_apex`].
@@ -57,7 +74,7 @@ pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
         let message = format!("the zone `{}` has no name server", file.origin);
         findings.problem((1, 1), message, Some("such as `@ NS ns` and `ns A 10.0.0.7`".to_owned()));
     }
-    for server in servers.iter().filter(|server| zone.lacks_address(&server.rdata)) {
+    for server in servers.iter().filter(|server| zone.lacks_address(&folded(NS, &server.rdata))) {
         let message = format!("the name server `{}` has no address", shown(&server.rdata));
         findings.problem(at(server), message, Some("add an A or AAAA record for it".to_owned()));
     }
@@ -71,7 +88,7 @@ pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     for record in &file.records {
         let apex_server = record.rtype == NS && record.owner == file.origin;
         if let Some(target) = target(record).filter(|target| !apex_server && zone.lacks_address(target)) {
-            let (name, rtype) = (shown(target), Type::from(record.rtype));
+            let (name, rtype) = (shown(&target), Type::from(record.rtype));
             let message = format!("the {rtype} target `{name}` has no address in this zone");
             let hint = "is the final dot missing?".to_owned();
             findings.warning(at(record), message, Some(hint));
@@ -88,6 +105,8 @@ struct Zone<'a> {
     owners: HashMap<&'a [u8], &'a [StaticRecord], foldhash::fast::RandomState>,
     /// True if a name below the apex has NS records.
     has_cuts: bool,
+    /// True if a name has a DNAME.
+    has_redirects: bool,
 }
 
 impl<'a> Zone<'a> {
@@ -96,7 +115,8 @@ impl<'a> Zone<'a> {
         let groups = records.chunk_by(|a, b| a.owner == b.owner);
         let owners = groups.map(|group| (group[0].owner.wire(), group)).collect();
         let has_cuts = records.iter().any(|record| record.rtype == NS && record.owner != *origin);
-        Self { origin, records, owners, has_cuts }
+        let has_redirects = records.iter().any(|record| record.rtype == DNAME);
+        Self { origin, records, owners, has_cuts, has_redirects }
     }
 
     /// RRset of a name in wire form, possibly empty.
@@ -117,30 +137,40 @@ impl<'a> Zone<'a> {
     }
 
     /// Topmost delegation at or above a name in the zone.
-    fn cut(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+    fn cut<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
         if !self.has_cuts {
             return None;
         }
         ancestors(name, self.origin).filter(|name| self.is_cut(name)).last()
     }
 
-    /// Reports whether a query for the address of a name in the zone gets an empty answer.
-    fn lacks_address(&self, name: &'a [u8]) -> bool {
+    /// Topmost DNAME above a name in the zone.
+    fn redirect(&self, name: &[u8]) -> Option<&'a StaticRecord> {
+        if !self.has_redirects {
+            return None;
+        }
+        ancestors(name, self.origin).skip(1).filter_map(|name| self.find(name, DNAME).first()).last()
+    }
+
+    /// Reports whether a query for the address of a name in the zone, in lower case, gets an empty answer.
+    fn lacks_address(&self, name: &[u8]) -> bool {
         let wildcard = |ancestor: &[u8]| self.has_address(&[b"\x01*", ancestor].concat());
         is_within(name, self.origin)
             && !self.has_address(name)
             && self.find(name, CNAME).is_empty()
             && self.cut(name).is_none()
+            && self.redirect(name).is_none()
             && (self.owners.contains_key(name) || !ancestors(name, self.origin).skip(1).any(wildcard))
     }
 
     fn check(&self, complete: bool, findings: &mut Findings<'_>) {
         // Name servers may have glue below a delegation.
-        let servers: HashSet<&[u8]> =
-            self.records.iter().filter(|record| record.rtype == NS).map(|record| record.rdata.as_slice()).collect();
+        let servers = self.records.iter().filter(|record| record.rtype == NS);
+        let servers: HashSet<Cow<'_, [u8]>> = servers.map(|record| folded(NS, &record.rdata)).collect();
         for records in self.records.chunk_by(|a, b| a.owner == b.owner) {
             let owner = &records[0].owner;
             self.check_alias(owner, records, findings);
+            self.check_redirect(owner, records, findings);
             let cut = self.cut(owner.wire());
             for set in records.chunk_by(|a, b| a.rtype == b.rtype) {
                 let size: usize = set.iter().map(|record| 12 + record.rdata.len()).sum();
@@ -172,7 +202,9 @@ impl<'a> Zone<'a> {
             let message = format!("`{owner}` has a second CNAME; the first is in line {}", alias.line);
             findings.problem(at(second), message, Some("a name can have only one CNAME".to_owned()));
         }
-        if let Some(other) = records.iter().filter(|record| record.rtype != CNAME).min_by_key(|record| at(record)) {
+        // A signed CNAME has signatures and a proof beside it (RFC 4034 §3, §4).
+        let is_other = |record: &&StaticRecord| ![CNAME, RRSIG, NSEC].contains(&record.rtype);
+        if let Some(other) = records.iter().filter(is_other).min_by_key(|record| at(record)) {
             let rtype = Type::from(other.rtype);
             let message = format!("`{owner}` has a CNAME in addition to its {rtype} record in line {}", other.line);
             let hint = "a name with a CNAME can have no other records (RFC 1034 §3.6.2)".to_owned();
@@ -181,10 +213,10 @@ impl<'a> Zone<'a> {
             let message = "a CNAME at the apex conflicts with the zone's SOA and NS".to_owned();
             findings.problem(at(alias), message, Some("write A and AAAA records here".to_owned()));
         }
-        let mut name = owner.wire();
+        let mut name = Cow::Borrowed(owner.wire());
         for _ in 0..=MAX_CHAIN {
-            match self.find(name, CNAME) {
-                [next, ..] if next.rdata != owner.wire() => name = &next.rdata,
+            match self.find(&name, CNAME) {
+                [next, ..] if *folded(CNAME, &next.rdata) != *owner.wire() => name = folded(CNAME, &next.rdata),
                 [_, ..] => {
                     let message = format!("CNAME loop: `{owner}` leads back to itself");
                     return findings.problem(at(alias), message, None);
@@ -193,6 +225,34 @@ impl<'a> Zone<'a> {
             }
         }
         findings.warning(at(alias), format!("the CNAME chain of `{owner}` is longer than {MAX_CHAIN}"), None);
+    }
+
+    /// Checks that a DNAME is the only one of its owner, that no other record redirects the owner, and that there are no names
+    /// below it (RFC 6672 §2.3, §2.4).
+    fn check_redirect(&self, owner: &Name, records: &[StaticRecord], findings: &mut Findings<'_>) {
+        if let Some(above) = self.redirect(owner.wire()) {
+            let place = first(records);
+            let message = format!(
+                "`{owner}` is below the DNAME of `{}` in line {} and is never answered",
+                above.owner, above.line
+            );
+            let hint = "remove it: a DNAME redirects all names below its owner (RFC 6672 §2.4)".to_owned();
+            findings.problem(at(place), message, Some(hint));
+        }
+        let redirects = self.find(owner.wire(), DNAME);
+        let Some(redirect) = redirects.iter().min_by_key(|record| at(record)) else { return };
+        if let Some(second) = redirects.iter().filter(|record| *record != redirect).min_by_key(|record| at(record)) {
+            let message = format!("`{owner}` has a second DNAME; the first is in line {}", redirect.line);
+            findings.problem(at(second), message, Some("a name can have only one DNAME".to_owned()));
+        }
+        if owner != self.origin && !self.find(owner.wire(), NS).is_empty() {
+            let message = format!("`{owner}` has a DNAME and NS records (RFC 6672 §2.3)");
+            findings.problem(at(redirect), message, Some("delegate the name or redirect it".to_owned()));
+        }
+        if owner.wire().starts_with(b"\x01*") {
+            let message = format!("the DNAME of the wildcard `{owner}` redirects no names (RFC 6672 §3.3)");
+            findings.warning(at(redirect), message, Some("write it without `*.`".to_owned()));
+        }
     }
 
     /// Checks types that are valid at certain names only.
@@ -224,8 +284,9 @@ impl<'a> Zone<'a> {
     /// Checks that name servers inside the delegated zone have glue (RFC 1034 §4.2.1).
     fn check_glue(&self, owner: &Name, servers: &[StaticRecord], findings: &mut Findings<'_>) {
         for server in servers {
-            if is_within(&server.rdata, owner) && !self.has_address(&server.rdata) {
-                let name = shown(&server.rdata);
+            let target = folded(NS, &server.rdata);
+            if is_within(&target, owner) && !self.has_address(&target) {
+                let name = shown(&target);
                 let message = format!("missing glue: `{owner}` is delegated to `{name}`, a name in the delegated zone");
                 findings.problem(at(server), message, Some(format!("add `{name} A ADDRESS`")));
             }
@@ -234,13 +295,13 @@ impl<'a> Zone<'a> {
 
     /// Checks that targets of NS, MX and SRV are not CNAMEs (RFC 2181 §10.3, RFC 2782), and that PTRs leave the reverse zone.
     fn check_target(&self, record: &StaticRecord, findings: &mut Findings<'_>) {
-        if record.rtype == PTR && self.origin.wire().ends_with(b"\x04arpa\0") && is_within(&record.rdata, self.origin) {
+        if record.rtype == PTR && is_reverse(self.origin) && is_within(&folded(PTR, &record.rdata), self.origin) {
             let message =
                 format!("`{}` points to `{}`, a name in the reverse zone", record.owner, shown(&record.rdata));
             findings.warning(at(record), message, Some("is the final dot missing?".to_owned()));
         }
         let Some(target) = target(record).filter(|target| !self.find(target, CNAME).is_empty()) else { return };
-        let (name, rtype) = (shown(target), Type::from(record.rtype));
+        let (name, rtype) = (shown(&target), Type::from(record.rtype));
         let message = format!("the {rtype} target `{name}` is the owner of a CNAME (RFC 2181 §10.3)");
         let hint = Some("write the canonical name".to_owned());
         // A delegation to a CNAME fails; mail and services mostly work.
@@ -252,13 +313,13 @@ impl<'a> Zone<'a> {
     }
 }
 
-/// Checks that only NS, DS and glue are at or below a delegation (RFC 1034 §4.2.1).
+/// Checks that only NS, DS, their signatures and glue are at or below a delegation (RFC 1034 §4.2.1).
 fn check_below(cut: &[u8], set: &[StaticRecord], is_glue: bool, findings: &mut Findings<'_>) {
     let first = first(set);
     let (owner, rtype, cut_name) = (&first.owner, Type::from(first.rtype), shown(cut));
     let at_cut = owner.wire() == cut;
     match first.rtype {
-        NS | DS if at_cut => {}
+        NS | DS | RRSIG | NSEC if at_cut => {}
         A | AAAA if is_glue => {}
         A | AAAA => {
             let message =
@@ -272,15 +333,19 @@ fn check_below(cut: &[u8], set: &[StaticRecord], is_glue: bool, findings: &mut F
     }
 }
 
-/// Target host of a record in wire form; `None` for the root, which means no host (RFC 7505).
-fn target(record: &StaticRecord) -> Option<&[u8]> {
+/// Target host of a record in wire form and lower case; `None` for the root, which means no host (RFC 7505).
+fn target(record: &StaticRecord) -> Option<Cow<'_, [u8]>> {
     let start = match record.rtype {
         NS => 0,
         MX => 2,
         SRV => 6,
         _ => return None,
     };
-    record.rdata.get(start..).filter(|name| name.len() > 1)
+    let target = match folded(record.rtype, &record.rdata) {
+        Cow::Borrowed(rdata) => Cow::Borrowed(rdata.get(start..)?),
+        Cow::Owned(rdata) => Cow::Owned(rdata.get(start..)?.to_vec()),
+    };
+    Some(target).filter(|name| name.len() > 1)
 }
 
 /// Iterates from a name up to the origin, in wire form; empty for a name outside the zone.

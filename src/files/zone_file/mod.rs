@@ -5,7 +5,8 @@
 //!
 //! In reading order: [`lexer`] splits the text into entries and tokens; [`cursor`] iterates over tokens and parses numbers and
 //! times. [`reader`] parses directives and records and keeps the state of a master file: origin, owner, TTL. [`names`] parses
-//! domain names, [`rdata`] the RDATA by the table in [`types`], [`svcb`] service parameters, [`generate`] `$GENERATE`.
+//! domain names, [`rdata`] the RDATA by the table in [`types`], with [`svcb`] service parameters, [`loc`] locations and
+//! [`dnssec`] fields of signed zones, [`generate`] `$GENERATE`.
 //! [`check`] validates the whole zone.
 //!
 //! The parsers of hickory-proto and domain stop at the first error and misread some inputs that the tests list. The tests
@@ -13,8 +14,10 @@
 
 mod check;
 mod cursor;
+mod dnssec;
 mod generate;
 mod lexer;
+mod loc;
 mod names;
 mod rdata;
 mod reader;
@@ -46,8 +49,9 @@ pub const MAX_PROBLEMS: usize = 100;
 
 /// Parses the content `bytes` of the zone file at `path`.
 ///
-/// A record without a TTL has the TTL of `$TTL` (RFC 2308 §4); without `$TTL`, the last explicit TTL (RFC 1035 §5.1); without
-/// either, `default_ttl` in seconds. The SOA minimum is the TTL of negative answers only (RFC 2308 §4), not a default.
+/// A record without a TTL has the TTL of `$TTL` (RFC 2308 §4); without `$TTL`, the last explicit TTL (RFC 1035 §5.1). If both
+/// are missing at the SOA, the SOA minimum is used as if it were the value of `$TTL`, as in BIND. Records of a file without an
+/// SOA have `default_ttl`, in seconds.
 ///
 /// # Errors
 ///

@@ -18,7 +18,7 @@ pub(super) struct Names<'a> {
     pub(super) suspect: Option<Fault>,
 }
 
-/// A name as written: labels in wire form and lower case, without the root.
+/// A name as written: labels in wire form, without the root.
 struct WrittenName {
     wire: [u8; MAX_NAME],
     len: usize,
@@ -32,11 +32,16 @@ impl<'a> Names<'a> {
 
     /// Parses a name.
     pub(super) fn read(&mut self, token: Token<'_>) -> Result<Name, Fault> {
+        Ok(self.parse(token)?.0)
+    }
+
+    /// Parses a name. Also returns it as written, unless it is `@`.
+    fn parse(&mut self, token: Token<'_>) -> Result<(Name, Option<WrittenName>), Fault> {
         if token.quoted {
             return Err(Fault::new(token.at, "a domain name must not be quoted").hint("remove the quotes"));
         }
         if token.raw == b"@" {
-            return Ok(self.origin.clone());
+            return Ok((self.origin.clone(), None));
         }
         if token.raw.iter().any(|octet| !octet.is_ascii()) {
             let message = format!("{} has non-ASCII characters", token.shown());
@@ -53,22 +58,34 @@ impl<'a> Names<'a> {
             };
             self.suspect = Some(Fault::new(token.at, message).hint("end an absolute name with a dot"));
         }
-        Ok(name)
+        Ok((name, Some(written)))
     }
 
-    /// Parses the name of a host. An address, a common mistake in NS and MX, is an error.
-    pub(super) fn read_target(&mut self, token: Token<'_>) -> Result<Name, Fault> {
+    /// Parses a name of RDATA and appends its wire form to `wire`, in the letter case of the file. An address, a common mistake
+    /// in NS and MX, is an error.
+    pub(super) fn read_target(&mut self, token: Token<'_>, wire: &mut Vec<u8>) -> Result<(), Fault> {
         let text = std::str::from_utf8(token.raw).unwrap_or_default();
         // In a reverse zone four numbers may be four nibbles.
-        let reverse = self.zone.labels().last() == Some(b"arpa");
-        if !reverse && text.strip_suffix('.').unwrap_or(text).parse::<Ipv4Addr>().is_ok() {
+        if !is_reverse(self.zone) && text.strip_suffix('.').unwrap_or(text).parse::<Ipv4Addr>().is_ok() {
             let message = format!("expected a name, found the address {}", token.shown());
             return Err(
                 Fault::new(token.at, message).hint("give the host a name with an A record, and write that name")
             );
         }
-        self.read(token)
+        let (name, written) = self.parse(token)?;
+        let labels = written.as_ref().map_or(&[][..], |written| &written.wire[..written.len]);
+        wire.extend(labels);
+        wire.extend(&name.wire()[labels.len()..]);
+        Ok(())
     }
+}
+
+/// Reports whether a zone has the names of addresses (RFC 1035 §3.5, RFC 3596 §2.5).
+pub(super) fn is_reverse(zone: &Name) -> bool {
+    let ends = |suffix: &[&[u8]]| {
+        zone.labels().skip(zone.labels().count().saturating_sub(suffix.len())).eq(suffix.iter().copied())
+    };
+    ends(&[b"in-addr", b"arpa"]) || ends(&[b"ip6", b"arpa"])
 }
 
 fn fault(token: Token<'_>, error: &NameError) -> Fault {
@@ -91,13 +108,15 @@ impl WrittenName {
         let Some((_, suffix)) = zone.wire().split_last() else { return false };
         let mut rest = &self.wire[..self.len];
         // Fast path for almost every name.
-        if !rest.ends_with(suffix) || self.labels().nth(1).is_none() {
+        let is_suffix =
+            |rest: &[u8]| rest.len() >= suffix.len() && rest[rest.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
+        if !is_suffix(rest) || self.labels().nth(1).is_none() {
             return false;
         }
         while rest.len() > suffix.len() {
             rest = &rest[(1 + usize::from(rest[0])).min(rest.len())..];
         }
-        rest == suffix
+        rest.eq_ignore_ascii_case(suffix)
     }
 }
 
@@ -132,7 +151,7 @@ fn parse_name(raw: &[u8]) -> Result<WrittenName, NameError> {
             let octet = unescape(&mut rest).ok_or(NameError::Escape)?;
             len += 1;
             if len <= MAX_LABEL {
-                *name.wire.get_mut(start + len).ok_or(NameError::TooLong)? = octet.to_ascii_lowercase();
+                *name.wire.get_mut(start + len).ok_or(NameError::TooLong)? = octet;
             }
         }
     }

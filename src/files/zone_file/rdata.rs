@@ -1,22 +1,31 @@
 //! Parser of RDATA: text to wire form, field by field by the table of types.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
 use data_encoding::{BASE64, Encoding, HEXLOWER_PERMISSIVE};
 
 use super::{
     Fault,
     cursor::{Cursor, number, octets, seconds},
+    dnssec,
     lexer::Token,
+    loc,
     names::Names,
     svcb,
-    types::{DS, Kind, SMIMEA, SSHFP, TLSA, Type},
+    types::{self, CDS, DS, Kind, SMIMEA, SSHFP, TLSA, Type},
 };
 use crate::model::{
     name::{MAX_LABEL, MAX_NAME},
     service::MAX_TTL,
 };
-use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
+use Kind::{
+    Algorithm, Base64, Bitmap, Date, Hash, Hex, Ipv4, Ipv6, Location, Name, Octets, Params, RType, Salt, Tag, Text,
+    Texts, Time, U8, U16, U32,
+};
 
 /// Longest RDATA in octets (RFC 1035 §3.2.1).
 const MAX_RDATA: usize = 65_535;
@@ -52,7 +61,7 @@ pub(super) fn read(
         return Err(Fault::new(start, format!("the RDATA has {} octets, at most {MAX_RDATA} are allowed", wire.len())));
     }
     if let Some(fields) = rtype.fields().filter(|_| generic) {
-        verify(fields, wire).map_err(|error| Fault::new(start, format!("not valid as {rtype} RDATA: {error}")))?;
+        names_in(fields, wire).map_err(|error| Fault::new(start, format!("not valid as {rtype} RDATA: {error}")))?;
     }
     verify_digest(rtype, wire).map_err(|error| Fault::new(start, error))
 }
@@ -80,6 +89,9 @@ impl<'a> Data<'_, '_, 'a, '_> {
                 Hex => self.digits(what, &HEXLOWER_PERMISSIVE, "pairs of hexadecimal digits")?,
                 Base64 => self.digits(what, &BASE64, "Base64")?,
                 Params => svcb::read(self.tokens, self.wire)?,
+                Location => loc::read(self.tokens, self.wire)?,
+                Bitmap => dnssec::bitmap(self.tokens, self.wire)
+                    .map_err(|token| self.expected("record types such as `A MX RRSIG`", what, token))?,
                 _ => self.field(what, *kind)?,
             }
         }
@@ -164,7 +176,7 @@ impl<'a> Data<'_, '_, 'a, '_> {
                 })?;
                 self.wire.extend(address.octets());
             }
-            Name => self.wire.extend(self.names.read_target(token)?.wire()),
+            Name => self.names.read_target(token, self.wire)?,
             Tag => {
                 if text.is_empty() || text.len() > 255 || !text.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
                     return Err(wrong("letters and digits such as `issue`"));
@@ -178,8 +190,21 @@ impl<'a> Data<'_, '_, 'a, '_> {
                 let value = value.ok_or_else(|| wrong("a number up to 255 or a mnemonic such as ED25519"))?;
                 self.wire.push(value);
             }
+            RType => {
+                let value = types::number(token).ok_or_else(|| wrong("a record type"))?;
+                self.wire.extend(value.to_be_bytes());
+            }
+            Date => {
+                let value = dnssec::time(token).ok_or_else(|| wrong("a time such as 20261231235959, in UTC"))?;
+                self.wire.extend(value.to_be_bytes());
+            }
+            Salt => {
+                let value = dnssec::salt(token).ok_or_else(|| wrong("pairs of hexadecimal digits, or `-` for none"))?;
+                self.wire.extend(value);
+            }
+            Hash => self.wire.extend(dnssec::hash(token).ok_or_else(|| wrong("a hash in Base32"))?),
             // The others have several tokens, see `fields`.
-            Octets | Text | Texts | Hex | Base64 | Params => octets(token, self.wire)?,
+            Octets | Text | Texts | Hex | Base64 | Params | Location | Bitmap => octets(token, self.wire)?,
         }
         Ok(())
     }
@@ -215,19 +240,37 @@ impl<'a> Data<'_, '_, 'a, '_> {
     }
 }
 
-/// Checks that octets are RDATA with these fields, and converts names to lower case.
-fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
+/// Returns RDATA with its names in lower case, by which records compare (RFC 4343 §3).
+pub(super) fn folded(rtype: u16, wire: &[u8]) -> Cow<'_, [u8]> {
+    let has_names = |fields: &&[(&str, Kind)]| fields.iter().any(|(_, kind)| *kind == Name);
+    let fields = Type::from(rtype).fields().filter(has_names);
+    let is_upper = |wire: &[u8]| wire.iter().any(u8::is_ascii_uppercase);
+    let Some(names) = fields.filter(|_| is_upper(wire)).and_then(|fields| names_in(fields, wire).ok()) else {
+        return Cow::Borrowed(wire);
+    };
+    let mut wire = wire.to_vec();
+    names.into_iter().for_each(|name| wire[name].make_ascii_lowercase());
+    Cow::Owned(wire)
+}
+
+/// Checks that octets are RDATA with these fields. Returns the positions of the names.
+fn names_in(fields: &[(&str, Kind)], wire: &[u8]) -> Result<Vec<Range<usize>>, String> {
+    let mut names = Vec::new();
     let mut at = 0;
     for (what, kind) in fields {
         let short = || format!("it ends within its {what}");
-        let rest = &mut wire[at..];
+        let rest = &wire[at..];
         let len = match kind {
             U8 | Algorithm => 1,
-            U16 => 2,
-            U32 | Time | Ipv4 => 4,
+            U16 | RType => 2,
+            U32 | Time | Date | Ipv4 => 4,
             Ipv6 => 16,
-            Name => verify_name(rest).ok_or_else(|| format!("its {what} is not an uncompressed name"))?,
-            Text | Tag => 1 + usize::from(*rest.first().ok_or_else(short)?),
+            Name => {
+                let len = name_len(rest).ok_or_else(|| format!("its {what} is not an uncompressed name"))?;
+                names.push(at..at + len);
+                len
+            }
+            Text | Tag | Salt | Hash => 1 + usize::from(*rest.first().ok_or_else(short)?),
             Texts => {
                 let mut len = 0;
                 while len == 0 || len < rest.len() {
@@ -238,6 +281,8 @@ fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
             Octets => rest.len(),
             Hex | Base64 => rest.len().max(1),
             Params => svcb::verify(rest).map(|()| rest.len()).map_err(|(_, error)| error)?,
+            Location => loc::verify(rest).map(|()| rest.len())?,
+            Bitmap => dnssec::verify_bitmap(rest).map(|()| rest.len())?,
         };
         if len > rest.len() {
             return Err(short());
@@ -247,19 +292,16 @@ fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
         }
         at += len;
     }
-    if at == wire.len() { Ok(()) } else { Err("octets follow its last field".to_owned()) }
+    if at == wire.len() { Ok(names) } else { Err("octets follow its last field".to_owned()) }
 }
 
-/// Returns the length of the name at the start of `wire` and converts it to lower case.
-fn verify_name(wire: &mut [u8]) -> Option<usize> {
+/// Returns the length of the name at the start of `wire`.
+fn name_len(wire: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match usize::from(*wire.get(at)?) {
             0 => return (at < MAX_NAME).then_some(at + 1),
-            len @ 1..=MAX_LABEL => {
-                wire.get_mut(at + 1..at + 1 + len)?.make_ascii_lowercase();
-                at += 1 + len;
-            }
+            len @ 1..=MAX_LABEL => at += 1 + len,
             _ => return None,
         }
     }
@@ -270,7 +312,7 @@ fn verify_digest(rtype: Type, wire: &[u8]) -> Result<(), String> {
     // Offset of the digest type, and the lengths of known types.
     let (at, lengths): (usize, &[(u8, usize)]) = match rtype.number() {
         // RFC 4034 §A.2, RFC 4509, RFC 6605
-        DS => (3, &[(1, 20), (2, 32), (4, 48)]),
+        DS | CDS => (3, &[(1, 20), (2, 32), (4, 48)]),
         // RFC 4255 §3.1.2, RFC 6594
         SSHFP => (1, &[(1, 20), (2, 32)]),
         // RFC 6698 §2.1.3

@@ -9,7 +9,7 @@ use super::{
     lexer::{self, Entries, Form, Token},
     names::Names,
     rdata,
-    types::Type,
+    types::{SOA, Type},
 };
 use crate::model::{name::Name, service::MAX_TTL, zone::StaticRecord};
 
@@ -67,7 +67,7 @@ struct Reader<'z> {
     zone: &'z Name,
     origin: Name,
     owner: Owner,
-    /// TTL of the last `$TTL`.
+    /// TTL of the last `$TTL`, or the minimum of an SOA that no TTL precedes.
     directive_ttl: Option<u32>,
     /// Last explicit TTL of a record.
     last_ttl: Option<u32>,
@@ -118,6 +118,11 @@ impl Reader<'_> {
         self.last_ttl = ttl.or(self.last_ttl);
         rdata::read(rtype, &mut cursor, &mut names, &mut self.wire)?;
         self.suspect = names.suspect;
+
+        let minimum = self.wire.last_chunk().map(|octets| u32::from_be_bytes(*octets));
+        if rtype.number() == SOA && self.directive_ttl.is_none() && self.last_ttl.is_none() {
+            self.directive_ttl = minimum.map(|minimum| minimum.min(MAX_TTL));
+        }
 
         let Owner::Known(owner) = &self.owner else { return Ok(()) };
         self.octets += self.wire.len();

@@ -3,7 +3,10 @@
 //! A type whose fields have the kinds here needs one line in [`TYPES`]. Other types can be written in the form of RFC 3597.
 
 use super::{Fault, cursor::is_number, lexer::Token};
-use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
+use Kind::{
+    Algorithm, Base64, Bitmap, Date, Hash, Hex, Ipv4, Ipv6, Location, Name, Octets, Params, RType, Salt, Tag, Text,
+    Texts, Time, U8, U16, U32,
+};
 
 pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
@@ -13,10 +16,14 @@ pub(super) const PTR: u16 = 12;
 pub(super) const MX: u16 = 15;
 pub(super) const AAAA: u16 = 28;
 pub(super) const SRV: u16 = 33;
+pub(super) const DNAME: u16 = 39;
 pub(super) const DS: u16 = 43;
 pub(super) const SSHFP: u16 = 44;
+pub(super) const RRSIG: u16 = 46;
+pub(super) const NSEC: u16 = 47;
 pub(super) const TLSA: u16 = 52;
 pub(super) const SMIMEA: u16 = 53;
+pub(super) const CDS: u16 = 59;
 
 /// Kinds of RDATA fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub(super) enum Kind {
     Time,
     Ipv4,
     Ipv6,
-    /// A domain name, stored in lower case and uncompressed.
+    /// A domain name, stored uncompressed and in the letter case of the file.
     Name,
     /// A character-string (RFC 1035 §3.3).
     Text,
@@ -46,10 +53,27 @@ pub(super) enum Kind {
     Algorithm,
     /// Service parameters (RFC 9460 §2.1), to the end.
     Params,
+    /// A location (RFC 1876 §2), to the end.
+    Location,
+    /// A record type.
+    RType,
+    /// A time of a signature (RFC 4034 §3.2).
+    Date,
+    /// A salt after its length octet (RFC 5155 §3.3).
+    Salt,
+    /// A hash in Base32 after its length octet (RFC 5155 §3.3).
+    Hash,
+    /// Record types as a bitmap (RFC 4034 §4.1.2), to the end.
+    Bitmap,
 }
 
 /// A type with known fields: mnemonic, number, and the fields in order with their names in messages.
 type TypeFields = (&'static str, u16, &'static [(&'static str, Kind)]);
+
+/// Fields of DS and CDS.
+const DIGEST: &[(&str, Kind)] = &[("key tag", U16), ("algorithm", Algorithm), ("digest type", U8), ("digest", Hex)];
+/// Fields of DNSKEY and CDNSKEY.
+const KEY: &[(&str, Kind)] = &[("flags", U16), ("protocol", U8), ("algorithm", Algorithm), ("key", Base64)];
 
 /// Types with known fields, from RFC 1035 §3.3 unless a comment cites another RFC.
 const TYPES: &[TypeFields] = &[
@@ -78,6 +102,8 @@ const TYPES: &[TypeFields] = &[
     ("AFSDB", 18, &[("subtype", U16), ("server", Name)]),
     // RFC 3596
     ("AAAA", AAAA, &[("address", Ipv6)]),
+    // RFC 1876
+    ("LOC", 29, &[("location", Location)]),
     // RFC 2782
     ("SRV", SRV, &[("priority", U16), ("weight", U16), ("port", U16), ("target", Name)]),
     // RFC 3403 §4.1
@@ -93,16 +119,56 @@ const TYPES: &[TypeFields] = &[
             ("replacement", Name),
         ],
     ),
-    // RFC 4034 §5.1
-    ("DS", DS, &[("key tag", U16), ("algorithm", Algorithm), ("digest type", U8), ("digest", Hex)]),
+    // RFC 6672 §2.1
+    ("DNAME", DNAME, &[("target", Name)]),
+    // RFC 4034 §5.1, §3.1, §4.1, §2.1
+    ("DS", DS, DIGEST),
+    (
+        "RRSIG",
+        RRSIG,
+        &[
+            ("type covered", RType),
+            ("algorithm", Algorithm),
+            ("labels", U8),
+            ("original TTL", Time),
+            ("expiration", Date),
+            ("inception", Date),
+            ("key tag", U16),
+            ("signer", Name),
+            ("signature", Base64),
+        ],
+    ),
+    ("NSEC", NSEC, &[("next name", Name), ("types", Bitmap)]),
+    ("DNSKEY", 48, KEY),
+    // RFC 5155 §3.2, §4.2
+    (
+        "NSEC3",
+        50,
+        &[
+            ("algorithm", U8),
+            ("flags", U8),
+            ("iterations", U16),
+            ("salt", Salt),
+            ("next hash", Hash),
+            ("types", Bitmap),
+        ],
+    ),
+    ("NSEC3PARAM", 51, &[("algorithm", U8), ("flags", U8), ("iterations", U16), ("salt", Salt)]),
     // RFC 4255 §3.1
     ("SSHFP", SSHFP, &[("algorithm", U8), ("fingerprint type", U8), ("fingerprint", Hex)]),
     // RFC 6698 §2.1
     ("TLSA", TLSA, &[("usage", U8), ("selector", U8), ("matching type", U8), ("association data", Hex)]),
     // RFC 8162 §2
     ("SMIMEA", SMIMEA, &[("usage", U8), ("selector", U8), ("matching type", U8), ("association data", Hex)]),
+    // RFC 7344 §3
+    ("CDS", CDS, DIGEST),
+    ("CDNSKEY", 60, KEY),
     // RFC 7929 §2.1
     ("OPENPGPKEY", 61, &[("key", Base64)]),
+    // RFC 7477 §2.1
+    ("CSYNC", 62, &[("serial", U32), ("flags", U16), ("types", Bitmap)]),
+    // RFC 8976 §2.2
+    ("ZONEMD", 63, &[("serial", U32), ("scheme", U8), ("hash algorithm", U8), ("digest", Hex)]),
     // RFC 9460 §2
     ("SVCB", 64, &[("priority", U16), ("target", Name), ("parameters", Params)]),
     ("HTTPS", 65, &[("priority", U16), ("target", Name), ("parameters", Params)]),
@@ -118,12 +184,11 @@ const TYPES: &[TypeFields] = &[
 #[rustfmt::skip]
 const OTHERS: &[(&str, u16)] = &[
     ("MD", 3), ("MF", 4), ("MB", 7), ("MG", 8), ("MR", 9), ("NULL", 10), ("WKS", 11), ("MINFO", 14), ("X25", 19),
-    ("ISDN", 20), ("RT", 21), ("NSAP", 22), ("SIG", 24), ("KEY", 25), ("PX", 26), ("GPOS", 27), ("LOC", 29),
-    ("NXT", 30), ("KX", 36), ("CERT", 37), ("A6", 38), ("DNAME", 39), ("OPT", 41), ("APL", 42), ("IPSECKEY", 45),
-    ("RRSIG", 46), ("NSEC", 47), ("DNSKEY", 48), ("DHCID", 49), ("NSEC3", 50), ("NSEC3PARAM", 51), ("HIP", 55),
-    ("CDS", 59), ("CDNSKEY", 60), ("CSYNC", 62), ("ZONEMD", 63), ("DSYNC", 66), ("NID", 104), ("L32", 105),
-    ("L64", 106), ("LP", 107), ("EUI48", 108), ("EUI64", 109), ("TKEY", 249), ("TSIG", 250), ("IXFR", 251),
-    ("AXFR", 252), ("MAILB", 253), ("MAILA", 254), ("ANY", 255), ("AMTRELAY", 260),
+    ("ISDN", 20), ("RT", 21), ("NSAP", 22), ("SIG", 24), ("KEY", 25), ("PX", 26), ("GPOS", 27), ("NXT", 30),
+    ("KX", 36), ("CERT", 37), ("A6", 38), ("OPT", 41), ("APL", 42), ("IPSECKEY", 45), ("DHCID", 49), ("HIP", 55),
+    ("DSYNC", 66), ("NID", 104), ("L32", 105), ("L64", 106), ("LP", 107), ("EUI48", 108), ("EUI64", 109),
+    ("TKEY", 249), ("TSIG", 250), ("IXFR", 251), ("AXFR", 252), ("MAILB", 253), ("MAILA", 254), ("ANY", 255),
+    ("AMTRELAY", 260),
 ];
 
 /// Number of a type that a record may have.
@@ -143,14 +208,8 @@ impl Type {
 
     /// Parses a mnemonic, or `TYPEnnn` (RFC 3597 §5).
     pub(super) fn read(token: Token<'_>) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(token.raw).unwrap_or_default();
-        let generic = text.get(..4).filter(|head| head.eq_ignore_ascii_case("TYPE")).map(|_| &text[4..]);
-        let number = match mnemonics().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-            _ if token.quoted => None,
-            Some((_, number)) => Some(number),
-            None => generic.filter(|digits| is_number(digits)).and_then(|digits| digits.parse().ok()),
-        };
-        let Some(number) = number else {
+        let Some(number) = number(token) else {
+            let text = std::str::from_utf8(token.raw).unwrap_or_default();
             let fault = Fault::new(token.at, format!("unknown record type {}", token.shown()));
             return Err(match nearest(text) {
                 Some(name) => fault.hint(format!("did you mean `{name}`?")),
@@ -159,10 +218,9 @@ impl Type {
         };
         let refused = |message: &str, hint: &str| Err(Fault::new(token.at, message).hint(hint));
         match number {
-            39 => refused("DNAME is not supported (RFC 6672)", "write a CNAME for each name, or a wildcard CNAME"),
-            24 | 25 | 30 | 46..=48 | 50 | 51 | 59 | 60 => refused(
-                &format!("{} belongs to a signed zone; signed zones are not supported", token.shown()),
-                "use the unsigned zone file",
+            24 | 25 | 30 => refused(
+                &format!("{} is obsolete (RFC 3755)", token.shown()),
+                "use RRSIG, DNSKEY and NSEC, as tools that sign zones write them",
             ),
             0 | 41 | 128..=255 | 65535 => refused(
                 &format!("{} is a query or meta type: no record can have it (RFC 6895 §3.1)", token.shown()),
@@ -171,6 +229,14 @@ impl Type {
             _ => Ok(Self(number)),
         }
     }
+}
+
+/// Returns the number of a mnemonic, or of `TYPEnnn` (RFC 3597 §5).
+pub(super) fn number(token: Token<'_>) -> Option<u16> {
+    let text = std::str::from_utf8(token.raw).ok().filter(|_| !token.quoted)?;
+    let known = mnemonics().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, number)| number);
+    let generic = || text.get(..4).filter(|head| head.eq_ignore_ascii_case("TYPE")).map(|_| &text[4..]);
+    known.or_else(|| generic().filter(|digits| is_number(digits))?.parse().ok())
 }
 
 /// Formats the mnemonic, or `TYPEnnn`.

@@ -36,10 +36,28 @@ fn omitted_fields_come_from_previous_lines() {
                 "f.z.test. 70 IN A 10.0.0.1",
             ],
         ),
-        // The SOA minimum is not a default TTL (RFC 2308 §4).
+        // As BIND 9.18: without a TTL at the SOA, its minimum is the default.
         (
-            "@ SOA a b 1 2 3 4 999\nc A 10.0.0.1",
-            &["z.test. 5 IN SOA a.z.test. b.z.test. 1 2 3 4 999", "c.z.test. 5 IN A 10.0.0.1"],
+            "@ SOA a b 1 2 3 4 300\nc A 10.0.0.1\nd 60 A 10.0.0.1\ne A 10.0.0.1",
+            &[
+                "z.test. 300 IN SOA a.z.test. b.z.test. 1 2 3 4 300",
+                "c.z.test. 300 IN A 10.0.0.1",
+                "d.z.test. 60 IN A 10.0.0.1",
+                "e.z.test. 300 IN A 10.0.0.1",
+            ],
+        ),
+        (
+            "@ 1000 SOA a b 1 2 3 4 300\nc A 10.0.0.1\nd 60 A 10.0.0.1\ne A 10.0.0.1",
+            &[
+                "z.test. 1000 IN SOA a.z.test. b.z.test. 1 2 3 4 300",
+                "c.z.test. 1000 IN A 10.0.0.1",
+                "d.z.test. 60 IN A 10.0.0.1",
+                "e.z.test. 60 IN A 10.0.0.1",
+            ],
+        ),
+        (
+            "$TTL 70\n@ SOA a b 1 2 3 4 300\nc A 10.0.0.1",
+            &["z.test. 70 IN SOA a.z.test. b.z.test. 1 2 3 4 300", "c.z.test. 70 IN A 10.0.0.1"],
         ),
         ("", &[]),
         ("; nothing\n\n   \n\t; more nothing\n( ; still nothing\n)", &[]),
@@ -97,7 +115,10 @@ fn names_can_hold_any_octet() {
         (r"a\046b\000.c.", b"\x04a.b\0\x01c\0"),
         (r"\@", b"\x01@\x01z\x04test\0"),
         (r"a\ b\;\(\)\.\\.", b"\x08a b;().\\\0"),
-        ("_Ldap._TCP", b"\x05_ldap\x04_tcp\x01z\x04test\0"),
+        // In the letter case of the file.
+        ("_Ldap._TCP", b"\x05_Ldap\x04_TCP\x01z\x04test\0"),
+        ("Mixed.Case.example.", b"\x05Mixed\x04Case\x07example\0"),
+        ("X.Z.Test.", b"\x01X\x01Z\x04Test\0"),
         ("*", b"\x01*\x01z\x04test\0"),
         (".", b"\0"),
     ];
@@ -114,11 +135,11 @@ fn rdata_of_each_type_is_encoded() {
     let sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let cases: &[(&str, &str)] = &[
         ("A 192.0.2.1", "A 192.0.2.1"),
-        ("NS ns.Example.ORG.", "NS ns.example.org."),
+        ("NS ns.Example.ORG.", "NS ns.Example.ORG."),
         ("CNAME x", "CNAME x.z.test."),
         (
-            r"SOA ns host\.master 4294967295 1h 2h 3w 1",
-            r"SOA ns.z.test. host\.master.z.test. 4294967295 3600 7200 1814400 1",
+            r"SOA ns host\.master 4294967295 1h 2h 3w 5",
+            r"SOA ns.z.test. host\.master.z.test. 4294967295 3600 7200 1814400 5",
         ),
         ("PTR x", "PTR x.z.test."),
         ("MX 10 .", "MX 10 ."),
@@ -170,12 +191,88 @@ fn rdata_is_encoded_to_the_octet() {
         (r"TYPE62347 \# 0", b""),
         (r"A \# 4 0A000001", b"\x0a\0\0\x01"),
         (r"type1 10.0.0.1", b"\x0a\0\0\x01"),
-        (r"MX \# 7 000A 01 41 01 42 00", b"\0\x0a\x01a\x01b\0"),
-        (r"LOC \# 4 00000000", b"\0\0\0\0"),
+        (r"MX \# 7 000A 01 41 01 42 00", b"\0\x0a\x01A\x01B\0"),
+        (r"LOC \# 4 01000000", b"\x01\0\0\0"),
     ];
     for (text, expected) in cases {
         assert_eq!(data(&format!("o {text}")), *expected, "{text}");
     }
+}
+
+#[test]
+fn rdata_equals_that_of_bind() {
+    // `named-rrchecker -u` of BIND 9.18.
+    let cases = [
+        // RFC 1876 §3
+        ("LOC 42 21 54 N 71 06 18 W -24m 30m", "0033161389172DD070BE15F000988D20"),
+        ("LOC 52 N 4 53 E 0", "001216138B287200810C3FE000989680"),
+        ("LOC 0 0 0.5 S 180 E 42849672.95m 0.01m 90000000m 3.5", "001099327FFFFE0CA69FB200FFFFFFFF"),
+        // RFC 4034 §3, §4, §2
+        (
+            "RRSIG MX 13 2 3600 20261231235959 20261201000000 12345 Example.ORG. AQID BAUG",
+            "000F0D0200000E106B36EC7F6B0E0E003039074578616D706C65034F524700010203040506",
+        ),
+        (
+            "NSEC Next.example. A MX RRSIG NSEC TYPE1234",
+            "044E657874076578616D706C65000006400100000003041B\
+             000000000000000000000000000000000000000000000000000020",
+        ),
+        ("DNSKEY 257 3 13 AQID BA==", "0101030D01020304"),
+        // RFC 5155 §3, §4
+        (
+            "NSEC3 1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX DNSKEY NS SOA NSEC3PARAM RRSIG",
+            "0101000C04AABBCCDD14174EB2409FE28BCB4887A1836F957F0A8425E27B000722010000000290",
+        ),
+        ("NSEC3 1 0 0 - 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR", "010000000014174EB2409FE28BCB4887A1836F957F0A8425E27B"),
+        ("NSEC3PARAM 1 0 0 -", "0100000000"),
+        // RFC 8078 §4
+        ("CDNSKEY 0 3 0 AA==", "0000030000"),
+        ("CDS 0 0 0 00", "0000000000"),
+        // RFC 7477 §2.1.2, RFC 8976 §2
+        ("CSYNC 66 3 A NS AAAA", "000000420003000460000008"),
+        ("ZONEMD 2018031500 1 1 FEBE 3D4C", "7848B78C0101FEBE3D4C"),
+    ];
+    for (text, expected) in cases {
+        let expected = data_encoding::HEXUPPER.decode(expected.as_bytes()).unwrap();
+        assert_eq!(data(&format!("o {text}")), expected, "{text}");
+        let generic = format!("o {} \\# {} {}", text.split(' ').next().unwrap(), expected.len(), hex(&expected));
+        assert_eq!(data(&generic), expected, "{generic}");
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(octets)
+}
+
+#[test]
+fn signed_zone_is_read() {
+    // Beside a CNAME and at a delegation; signatures have the TTLs of their RRsets (RFC 4034 §3, §4).
+    let signature = |rtype: &str| format!("RRSIG {rtype} 13 3 60 20261231235959 20261201000000 1 z.test. AQID");
+    let text = format!(
+        "$TTL 60\nalias CNAME b\n {}\n NSEC b CNAME RRSIG NSEC\n 30 {}\nc NS ns.example.\n DS 1 13 99 00\n {}\n NSEC a NS DS",
+        signature("CNAME"),
+        signature("NSEC"),
+        signature("DS"),
+    );
+    let zone = read(&text).map_err(|problems| lines(&problems)).unwrap();
+    let ttls: Vec<_> = zone.records.iter().filter(|record| record.rtype == 46).map(|record| record.ttl).collect();
+    assert_eq!((zone.records.len(), ttls, zone.warnings), (8, vec![60, 60, 30], vec![]));
+}
+
+#[test]
+fn records_that_differ_in_letter_case_are_duplicates() {
+    // RFC 4343 §3: only names compare without letter case. 65 and 97 are `A` and `a`.
+    let zone = read("a MX 65 B\na MX 97 b\na MX 97 B\nb TXT x\nb TXT X\n").unwrap();
+    let shown: Vec<_> = zone.records.iter().map(|record| decode(record).to_string()).collect();
+    assert_eq!(
+        shown,
+        [
+            "a.z.test. 5 IN MX 65 B.z.test.",
+            "a.z.test. 5 IN MX 97 b.z.test.",
+            "b.z.test. 5 IN TXT X",
+            "b.z.test. 5 IN TXT x"
+        ]
+    );
 }
 
 #[test]

@@ -54,6 +54,72 @@ fn name_with_a_cname_has_no_other_records() {
 }
 
 #[test]
+fn dname_redirects_all_names_below_it() {
+    // RFC 6672 §2.3, §2.4, §3.3.
+    let below = "is never answered (remove it: a DNAME redirects all names below its owner (RFC 6672 §2.4))";
+    check(&[
+        ("a DNAME b\na A 10.0.0.1\na TXT x", &[], &[]),
+        ("@ SOA a b. 1 1 1 1 1\n DNAME example.\n NS ns.example.", &[], &[]),
+        ("a DNAME b\nx MX 1 mx.a", &[], &[]),
+        (
+            "a DNAME b\nx.a A 10.0.0.1",
+            &[&format!("2:1: `x.a.z.test.` is below the DNAME of `a.z.test.` in line 1 and {below}")],
+            &[],
+        ),
+        (
+            "@ DNAME example.\nx A 10.0.0.1",
+            &[&format!("2:1: `x.z.test.` is below the DNAME of `z.test.` in line 1 and {below}")],
+            &[],
+        ),
+        (
+            "a DNAME b\na DNAME c",
+            &["2:1: `a.z.test.` has a second DNAME; the first is in line 1 (a name can have only one DNAME)"],
+            &[],
+        ),
+        (
+            "a CNAME b\na DNAME c",
+            &[
+                "1:1: `a.z.test.` has a CNAME in addition to its DNAME record in line 2 (a name with a CNAME can have no \
+               other records (RFC 1034 §3.6.2))",
+            ],
+            &[],
+        ),
+        (
+            "a DNAME b\na NS ns.example.",
+            &[
+                "1:1: `a.z.test.` has a DNAME and NS records (RFC 6672 §2.3) (delegate the name or redirect it)",
+                "1:1: the DNAME of `a.z.test.` is occluded by the delegation of `a.z.test.` (move it to the delegated zone)",
+            ],
+            &[],
+        ),
+        (
+            "*.a DNAME b",
+            &[],
+            &[
+                "1:1: the DNAME of the wildcard `*.a.z.test.` redirects no names (RFC 6672 §3.3) (write it without `*.`)",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn letter_case_does_not_hide_targets() {
+    let loops = "1:1: CNAME loop: `a.z.test.` leads back to itself";
+    check(&[
+        ("c NS NS.C\nns.c A 10.0.0.1", &[], &[]),
+        ("a CNAME A", &[loops], &[]),
+        ("a CNAME B\nb CNAME A", &[loops, "2:1: CNAME loop: `b.z.test.` leads back to itself"], &[]),
+        (
+            "a NS B\nb CNAME c",
+            &["1:1: the NS target `b.z.test.` is the owner of a CNAME (RFC 2181 §10.3) (write the canonical name)"],
+            &[],
+        ),
+    ]);
+    let zone = read("@ SOA ns h 1 1 1 1 1\n NS NS\n MX 1 Mail\nns A 10.0.0.1\nmail A 10.0.0.2").unwrap();
+    assert_eq!((zone.check_apex(Path::new("z")), zone.check_targets(Path::new("z"))), (vec![], vec![]));
+}
+
+#[test]
 fn soa_and_ds_are_valid_at_certain_names_only() {
     check(&[
         ("@ SOA a b 1 1 1 1 1\n@ SOA A B 1 1 1 1 1", &[], &[]),
@@ -151,6 +217,11 @@ fn missing_final_dot_is_a_warning() {
         ),
         ("a CNAME xz.test\nb CNAME test\nc CNAME z.test.", &[], &[]),
     ]);
+    // Zones in `arpa` that are not reverse zones (RFC 8375, RFC 9665).
+    for path in ["home.arpa.zone", "service.arpa.zone", "xin-addr.arpa.zone"] {
+        let zone = parse(Path::new(path), b"lb._dns-sd._udp PTR lan\n1.0.0.10 PTR x", DEFAULT_TTL).unwrap();
+        assert_eq!(zone.warnings, [], "{path}");
+    }
     let reverse = parse(Path::new("10.in-addr.arpa.zone"), b"1 PTR web.example.org\n2 PTR web.", DEFAULT_TTL).unwrap();
     assert_eq!(
         lines(&reverse.warnings),
