@@ -266,9 +266,11 @@ impl<'t> Answer<'t> {
     }
 
     /// Returns the CNAME target at which the chain leaves our zones, in wire form.
-    pub fn target(&self) -> Option<&'t [u8]> {
-        match self.answer.last()?.data {
+    pub fn target(&self) -> Option<&[u8]> {
+        match &self.answer.last()?.data {
             Data::Stored(set) if self.outside == Outside::Target => Some(&set.records.first()?.octets),
+            // A CNAME that a DNAME makes.
+            Data::Made(set) if self.outside == Outside::Target => Some(&set.records.first()?.octets),
             _ => None,
         }
     }

@@ -236,7 +236,9 @@ impl<'o, 'z> Writer<'o, 'z> {
             target = rdata.start;
         }
         // Set after the loop: the owner of all records of this group may be the preceding CNAME's target.
-        self.target = target;
+        if data.rtype() == rtype::CNAME {
+            self.target = target;
+        }
         true
     }
 

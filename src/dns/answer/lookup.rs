@@ -25,7 +25,7 @@ use crate::{
         },
         zone::{
             Tables,
-            rrset::{Rdata, Tail},
+            rrset::{RRset, Rdata, Tail},
             service::{Service, dns_sd::ServiceType},
             static_names::{Found, Kind, Zone},
         },
@@ -117,6 +117,23 @@ impl Tables {
                     self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
                 }
             }
+            Selected::Redirect { owner: dname_owner, dname } => {
+                let is_new = |group: &Group<'_>| !matches!(group.data, Data::Stored(set) if std::ptr::eq(set, dname));
+                if answer.answer.iter().all(is_new) {
+                    let group = Group { owner: Owner::Below(dname_owner), zone, data: Data::Stored(dname) };
+                    answer.answer.push(group);
+                }
+                let Some(cname) = redirected(name, zone, dname_owner, dname) else {
+                    answer.rcode = Rcode::YxDomain;
+                    return;
+                };
+                let target = cname.records.first().and_then(|rdata| zone.target(rdata, 0));
+                answer.answer.push(Group { owner, zone, data: Data::Made(cname) });
+                let is_complete = matches!(qtype, rtype::CNAME | rtype::ANY) || answer.answer.len() >= MAX_CHAIN;
+                if let Some(target) = target.filter(|_| !is_complete) {
+                    self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
+                }
+            }
             selected => {
                 let soa = Group { owner: owner_of_soa, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
                 answer.conclude(selected, owner, domain.unwrap_or(zone), soa);
@@ -181,9 +198,14 @@ impl Tables {
             Found::Cut { owner, rrsets } if !(zone.kind.has_live_names() && labels(owner) <= existing) => {
                 Match::Delegation { owner, rrsets }
             }
-            // A service takes precedence over a delegation of the same name.
-            Found::Cut { .. } | Found::Nothing if existing >= below => Match::Empty,
-            Found::Cut { .. } | Found::Nothing => Match::Nothing(absence),
+            Found::Redirect { owner, dname }
+                if !zone.kind.has_live_names() || existing == 0 || labels(owner) > existing =>
+            {
+                Match::Redirect { owner, dname }
+            }
+            // A service takes precedence over a delegation and a DNAME of the same name.
+            Found::Cut { .. } | Found::Redirect { .. } | Found::Nothing if existing >= below => Match::Empty,
+            Found::Cut { .. } | Found::Redirect { .. } | Found::Nothing => Match::Nothing(absence),
         }
     }
 
@@ -288,7 +310,8 @@ impl Tables {
         let referral = if let Authority::Referral(group) = &answer.authority { Some(group) } else { None };
         for group in answer.answer.iter().chain(referral) {
             let Data::Stored(set) = group.data else { continue };
-            let Some(at) = target_at(set.rtype).filter(|_| set.rtype != rtype::CNAME && set.rtype != rtype::PTR) else {
+            let Some(at) = target_at(set.rtype).filter(|_| matches!(set.rtype, rtype::NS | rtype::MX | rtype::SRV))
+            else {
                 continue;
             };
             for rdata in &set.records {
@@ -341,7 +364,8 @@ impl<'t> Answer<'t> {
                 self.answer.push(Group { owner, zone, data });
                 self.ede = ede;
             }
-            Selected::Alias(cname) => self.answer.push(Group { owner, zone, data: Data::Stored(cname) }),
+            // These are followed before.
+            Selected::Alias(_) | Selected::Redirect { .. } => {}
             Selected::NoData(ede) => {
                 self.authority = Authority::Soa(soa);
                 self.ede = ede;
@@ -358,6 +382,17 @@ impl<'t> Answer<'t> {
             }
         }
     }
+}
+
+/// Returns the CNAME that a DNAME makes of `name`, which is in `zone` and below the owner of the DNAME (RFC 6672 §2.2, §3.1);
+/// `None` if its target is too long.
+fn redirected(name: &LookupName, zone: &Zone, owner: &[u8], dname: &RRset) -> Option<RRset> {
+    let below = name.count() - zone.labels - labels(owner);
+    let target = dname.records.first()?;
+    let octets = [&name.wire()[..name.offset(below)], &target.octets].concat();
+    let rdata = Rdata { octets: octets.into(), tail: target.tail };
+    zone.target(&rdata, 0)?;
+    Some(RRset { rtype: rtype::CNAME, ttl: dname.ttl, line: dname.line, records: vec![rdata] })
 }
 
 /// Match of a name with services and nodes.

@@ -101,6 +101,13 @@ pub enum Match<'t> {
         /// RRsets of the delegated name, including NS.
         rrsets: &'t [RRset],
     },
+    /// A name below the owner of a DNAME in a zone file.
+    Redirect {
+        /// Owner of the DNAME, relative to the zone.
+        owner: &'t [u8],
+        /// The DNAME.
+        dname: &'t RRset,
+    },
     /// The reverse name of an address that an instance or a node announces.
     Reverse(IpAddr),
     /// An empty non-terminal: names exist below it (RFC 8020).

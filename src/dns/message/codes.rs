@@ -24,10 +24,18 @@ pub mod rtype {
     pub const AAAA: u16 = 28;
     /// RFC 2782
     pub const SRV: u16 = 33;
+    /// RFC 6672
+    pub const DNAME: u16 = 39;
     /// RFC 6891 §6.1.1
     pub const OPT: u16 = 41;
     /// RFC 4034 §5
     pub const DS: u16 = 43;
+    /// RFC 4034 §3
+    pub const RRSIG: u16 = 46;
+    /// RFC 4034 §4
+    pub const NSEC: u16 = 47;
+    /// RFC 5155 §3
+    pub const NSEC3: u16 = 50;
     /// RFC 9460 §14.1
     pub const SVCB: u16 = 64;
     /// RFC 9460 §14.2
@@ -57,7 +65,7 @@ pub mod rtype {
         (AAAA, "AAAA"),
         (SRV, "SRV"),
         (35, "NAPTR"),
-        (39, "DNAME"),
+        (DNAME, "DNAME"),
         (DS, "DS"),
         (44, "SSHFP"),
         (48, "DNSKEY"),
@@ -127,6 +135,8 @@ pub enum Rcode {
     NotImp = 4,
     /// The zone or class is not served, or not for this client.
     Refused = 5,
+    /// A name that a DNAME redirects would be too long (RFC 6672 §2.2).
+    YxDomain = 6,
     /// An EDNS version above 0 (RFC 6891 §6.1.3).
     BadVers = 16,
 }
@@ -141,6 +151,7 @@ impl fmt::Display for Rcode {
             Self::NxDomain => "NXDOMAIN",
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
+            Self::YxDomain => "YXDOMAIN",
             Self::BadVers => "BADVERS",
         })
     }
@@ -149,8 +160,16 @@ impl fmt::Display for Rcode {
 impl Rcode {
     /// Returns the code of a number; `None` for codes that muster never originates.
     pub fn from_number(number: u16) -> Option<Self> {
-        let known =
-            [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
+        let known = [
+            Self::NoError,
+            Self::FormErr,
+            Self::ServFail,
+            Self::NxDomain,
+            Self::NotImp,
+            Self::Refused,
+            Self::YxDomain,
+            Self::BadVers,
+        ];
         known.into_iter().find(|code| *code as u16 == number)
     }
 }

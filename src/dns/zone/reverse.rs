@@ -52,7 +52,7 @@ impl Tables {
             let below = name.count() - zone.labels;
             match zone.names.find(name, zone.labels, below, rtype::PTR) {
                 Found::Nothing | Found::Name([]) => {}
-                Found::Name(_) | Found::Wildcard { .. } | Found::Cut { .. } => return None,
+                Found::Name(_) | Found::Wildcard { .. } | Found::Cut { .. } | Found::Redirect { .. } => return None,
             }
         }
         Some(address)

@@ -132,6 +132,8 @@ pub struct StaticNames {
     /// File name of the zone; empty if there is none.
     file: Box<str>,
     owners: HashMap<Box<[u8]>, Vec<RRset>, RandomState>,
+    /// True if a DNAME of the apex redirects all other names.
+    redirects_all: bool,
 }
 
 /// Result of a lookup in the static names.
@@ -152,6 +154,13 @@ pub enum Found<'z> {
         owner: &'z [u8],
         /// RRsets of the owner name.
         rrsets: &'z [RRset],
+    },
+    /// The name is below the owner of a DNAME (RFC 6672 §2.2).
+    Redirect {
+        /// Owner of the DNAME, relative to the origin.
+        owner: &'z [u8],
+        /// The DNAME.
+        dname: &'z RRset,
     },
     /// The name does not exist.
     Nothing,
@@ -178,6 +187,7 @@ impl StaticNames {
             self.owners.entry(above.into()).or_default();
         }
         let rrsets = self.owners.entry(owner.into()).or_default();
+        self.redirects_all |= owner.is_empty() && record.rtype == rtype::DNAME;
         let rdata = Rdata::of_zone(record.rtype, &record.rdata, origin);
         let line = u32::try_from(record.line).unwrap_or(u32::MAX);
         match rrsets.iter_mut().find(|set| set.rtype == record.rtype) {
@@ -228,6 +238,12 @@ impl StaticNames {
         let below = name.count() - zone_labels;
         let end = name.offset(below);
         let owner = |depth: usize| &name.wire()[name.offset(below - depth)..end];
+        if self.redirects_all
+            && below > 0
+            && let Some(dname) = self.apex().iter().find(|set| set.rtype == rtype::DNAME)
+        {
+            return Found::Redirect { owner: &[], dname };
+        }
         let mut encloser = 0;
         for depth in 1..=below {
             let Some((key, rrsets)) = self.owners.get_key_value(owner(depth)) else { break };
@@ -236,6 +252,11 @@ impl StaticNames {
             let is_cut = rrsets.iter().any(|set| set.rtype == rtype::NS);
             if is_cut && !(depth == below && qtype == rtype::DS) {
                 return Found::Cut { owner: key, rrsets };
+            }
+            if depth < below
+                && let Some(dname) = rrsets.iter().find(|set| set.rtype == rtype::DNAME)
+            {
+                return Found::Redirect { owner: key, dname };
             }
         }
         if encloser == below {

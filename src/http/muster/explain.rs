@@ -242,6 +242,7 @@ impl Explainer<'_> {
             Match::Apex(zone) => self.apex(zone),
             Match::Static { rrsets, wildcard } => self.static_records(step.zone, rrsets, wildcard),
             Match::Delegation { owner, rrsets } => self.delegation(step.zone, owner, rrsets),
+            Match::Redirect { owner, dname } => self.redirect(step.zone, owner, dname),
             Match::Reverse(address) => self.reverse(address),
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
             Match::Address(address) => self.generated("address", format!("name of the address {address}")),
@@ -319,6 +320,23 @@ impl Explainer<'_> {
             file: file.to_owned(),
             line,
             ttl: ns.ttl,
+            ttl_from: FILE_TTL.to_owned(),
+            ..Explained::default()
+        }
+    }
+
+    fn redirect(&self, zone: Option<&Zone>, owner: &[u8], dname: &RRset) -> Explained {
+        let Some(zone) = zone else { return Explained::default() };
+        let (file, line, owner) = (zone.names.file(), dname.line, absolute(owner, zone));
+        let target = dname.records.first().and_then(|rdata| zone.target(rdata, 0));
+        let target = target.map_or_else(String::new, |name| presentation(&name));
+        Explained {
+            kind: "redirect".to_owned(),
+            summary: format!("redirect: {file}:{line} has a DNAME of {owner} to {target}"),
+            owner,
+            file: file.to_owned(),
+            line,
+            ttl: dname.ttl,
             ttl_from: FILE_TTL.to_owned(),
             ..Explained::default()
         }
@@ -444,6 +462,7 @@ fn source(found: &Match<'_>) -> &'static str {
         Match::Static { wildcard: None, .. } => "static",
         Match::Static { wildcard: Some(_), .. } => "wildcard",
         Match::Delegation { .. } => "delegation",
+        Match::Redirect { .. } => "redirect",
         Match::Reverse(_) => "reverse",
         Match::Empty => "empty",
         Match::Address(_) => "address",
@@ -455,8 +474,14 @@ fn source(found: &Match<'_>) -> &'static str {
 /// Returns the last name of a CNAME chain and its step.
 fn chain_end<'a, 't>(answer: &'a Answer<'t>) -> Option<(LookupName, &'a Step<'t>)> {
     let last = answer.steps.len().checked_sub(2)?;
-    let cname = answer.answer.get(last)?;
-    let Data::Stored(set) = cname.data else { return None };
+    // A DNAME precedes the CNAME that it makes.
+    let mut cnames = answer.answer.iter().filter(|group| group.data.rtype() == rtype::CNAME);
+    let cname = cnames.nth(last)?;
+    let set = match &cname.data {
+        Data::Stored(set) => *set,
+        Data::Made(set) => set,
+        _ => return None,
+    };
     Some((cname.zone.target(set.records.first()?, 0)?, answer.steps.last()?))
 }
 

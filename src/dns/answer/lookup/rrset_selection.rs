@@ -37,6 +37,8 @@ pub(super) enum Selected<'t> {
     Data(Data<'t>, Option<Ede<'t>>),
     /// A CNAME to follow.
     Alias(&'t RRset),
+    /// A DNAME that redirects the name.
+    Redirect { owner: &'t [u8], dname: &'t RRset },
     /// The name exists without records of the type.
     NoData(Option<Ede<'t>>),
     /// The name does not exist.
@@ -76,7 +78,14 @@ impl Tables {
         let Some(zone) = step.zone.or(self.ptr_domain()) else { return Selected::NoName };
         let mut smallest: Option<(usize, Data<'t>, Option<Ede<'t>>)> = None;
         let mut without = Selected::NoData(None);
-        for rtype in step.found.rrsets().iter().map(|set| set.rtype).chain(GENERATED) {
+        // Signatures and proofs of nonexistence are for clients that ask for them.
+        let stored = step
+            .found
+            .rrsets()
+            .iter()
+            .map(|set| set.rtype)
+            .filter(|rtype| !matches!(*rtype, rtype::RRSIG | rtype::NSEC | rtype::NSEC3));
+        for rtype in stored.chain(GENERATED) {
             match self.select_type(step, rtype) {
                 Selected::Data(data, ede) => {
                     let octets = data.octets(zone);
@@ -125,6 +134,7 @@ impl Tables {
                 Some(ns) => Selected::Referral { owner, ns },
                 None => Selected::NoName,
             },
+            Match::Redirect { owner, dname } => Selected::Redirect { owner, dname },
             Match::Reverse(address) => {
                 if qtype == rtype::PTR {
                     let Pointers { set, remark } = self.pointers(address);
