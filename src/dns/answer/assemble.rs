@@ -167,11 +167,13 @@ impl<'o, 'z> Writer<'o, 'z> {
     /// Writes the header.
     fn finish(self, frame: &Frame<'_>, rcode: Rcode, authoritative: bool, truncated: bool) {
         let header = frame.header;
+        // RD and RA belong to queries; flags of other opcodes have no known meaning (RFC 6895 §2).
+        let is_query = header.opcode == 0;
         let flags = 0x80
             | header.opcode << 3
             | u8::from(authoritative) << 2
             | u8::from(truncated) << 1
-            | u8::from(header.recursion_desired);
+            | u8::from(header.recursion_desired && is_query);
         let questions = u16::from(!frame.question.is_empty());
         let [answers, authorities, additionals] = self.counts;
         let id = header.id.to_be_bytes();
@@ -179,7 +181,7 @@ impl<'o, 'z> Writer<'o, 'z> {
             id[0],
             id[1],
             flags,
-            u8::from(frame.recursion_available) << 7 | (rcode as u16 & 0x0f) as u8,
+            u8::from(frame.recursion_available && is_query) << 7 | (rcode as u16 & 0x0f) as u8,
         ]);
         for (field, count) in
             self.out[4..HEADER].chunks_exact_mut(2).zip([questions, answers, authorities, additionals])
@@ -461,4 +463,32 @@ fn target_of(service: &Service, host: HostIndex) -> TargetAddresses<'_> {
 /// Returns a compression pointer. `at` is at most [`MAX_POINTER`]: it is in the question, or the caller has checked it.
 fn pointer_to(at: usize) -> [u8; 2] {
     (0xc000 | at as u16).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{answer::frame::Options, message::query::Header};
+
+    /// ISC's compliance suite (genreport, `opcodeflg`) expects no flag in the reply to an unknown opcode (RFC 6895 §2).
+    #[test]
+    fn recursion_flags_belong_to_queries() {
+        for (opcode, expected) in [(0, [0x81, 0x84]), (15, [0xf8, 0x04])] {
+            let header = Header { opcode, recursion_desired: true, ..Header::default() };
+            let frame = Frame {
+                header,
+                question: &[],
+                edns: None,
+                options: Options::default(),
+                recursion_available: true,
+                udp_payload: 1232,
+                limit: 512,
+                client: None,
+                is_inside: true,
+            };
+            let mut out = Vec::new();
+            bare(&frame, Rcode::NotImp, false, &mut out);
+            assert_eq!(out[2..4], expected, "opcode {opcode}");
+        }
+    }
 }
