@@ -229,10 +229,12 @@ log: {level: debug, format: json}
                 plain("1.1.1.1:5353"),
                 UpstreamAddress {
                     address: socket("9.9.9.9:853"),
+                    interface: None,
                     transport: UpstreamTransport::Tls(Some("dns.quad9.net".into())),
                 },
                 UpstreamAddress {
                     address: socket("[2001:db8::53]:443"),
+                    interface: None,
                     transport: UpstreamTransport::Https { name: None, path: "/q".into() },
                 },
             ]),
@@ -514,10 +516,18 @@ fn invalid_configurations_are_refused() {
         ),
         ("resolver: {upstreams: 10.0.0.1:0}", "1:23: expected the address of a DNS server, found `10.0.0.1:0`"),
         ("resolver: {upstreams: 0.0.0.0}", "1:23: expected the address of a DNS server, found `0.0.0.0`"),
+        (
+            "resolver: {upstreams: 'fe80::1'}",
+            "1:23: expected an address such as `192.0.2.1` or `fe80::1%eth0`, found `fe80::1` (a link-local IPv6 address needs its interface; other addresses have none)",
+        ),
+        (
+            "resolver: {upstreams: '10.0.0.1%eth0'}",
+            "1:23: expected an address such as `192.0.2.1` or `fe80::1%eth0`, found `10.0.0.1%eth0` (a link-local IPv6 address needs its interface; other addresses have none)",
+        ),
         ("resolver: {upstreams: [10.0.0.1, 10.0.0.1]}", "1:34: duplicate server `10.0.0.1:53`"),
         (
             "resolver: {upstreams: 'tls://dns.example'}",
-            "1:23: expected a DNS server, found `tls://dns.example` (the host has to be an IP address, since its name could not be resolved; put the name after `#`)",
+            "1:23: expected a DNS server, found `tls://dns.example` (the host has to be an IP address, since its name could not be resolved; put the name after `#`. A link-local IPv6 address needs its interface, as in `fe80::1%eth0`)",
         ),
         (
             "resolver: {cache: {megabytes: 0}}",

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::Arc,
 };
 
@@ -16,12 +16,16 @@ const TLS_PORT: u16 = 853;
 const HTTPS_PORT: u16 = 443;
 /// Default path of DNS over HTTPS, the one of public resolvers.
 const DEFAULT_PATH: &str = "/dns-query";
+/// Longest name of an interface: IFNAMSIZ of Linux without the final NUL.
+const MAX_INTERFACE: usize = 15;
 
 /// An upstream DNS server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamAddress {
     /// Address and port.
     pub address: SocketAddr,
+    /// Interface of a link-local address, by name or index (RFC 4007 §11); `None` for other addresses.
+    pub interface: Option<Arc<str>>,
     /// Transport.
     pub transport: UpstreamTransport,
 }
@@ -49,7 +53,10 @@ pub enum UpstreamAddressError {
     #[error("upstreams are addresses, `tls://ADDRESS#NAME` or `https://ADDRESS/PATH#NAME`")]
     Scheme,
     /// Host name instead of an address: it could not be resolved without an upstream.
-    #[error("the host has to be an IP address, since its name could not be resolved; put the name after `#`")]
+    #[error(
+        "the host has to be an IP address, since its name could not be resolved; put the name after `#`. A link-local IPv6 \
+         address needs its interface, as in `fe80::1%eth0`"
+    )]
     Address,
     /// Invalid name after `#`.
     #[error("the text after `#` has to be the name in the server's certificate")]
@@ -62,14 +69,40 @@ pub enum UpstreamAddressError {
 impl UpstreamAddress {
     /// Returns an upstream for plain DNS over UDP and TCP.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, transport: UpstreamTransport::Plain }
+        Self { address, interface: None, transport: UpstreamTransport::Plain }
+    }
+
+    /// Parses `ADDRESS` or `ADDRESS:PORT` of plain DNS, where an IPv6 address with a port is in brackets. `None` for other text, for a
+    /// link-local IPv6 address without an interface, and for an interface of another address.
+    pub fn parse_plain(text: &str, default_port: u16) -> Option<Self> {
+        let (address, interface) = parse_address(text, default_port)?;
+        Some(Self { address, interface, transport: UpstreamTransport::Plain })
+    }
+
+    /// Returns the address to connect to. `index_of` returns the index of an interface. `None` if there is no such interface now.
+    pub fn socket_address(&self, index_of: impl FnOnce(&str) -> Option<u32>) -> Option<SocketAddr> {
+        match (self.address, &self.interface) {
+            (SocketAddr::V6(address), Some(interface)) => {
+                let index = interface.parse().ok().or_else(|| index_of(interface))?;
+                Some(SocketAddrV6::new(*address.ip(), address.port(), 0, index).into())
+            }
+            (address, _) => Some(address),
+        }
+    }
+
+    /// Returns the address as text, with its interface.
+    fn shown_address(&self) -> String {
+        match (&self.address, &self.interface) {
+            (SocketAddr::V6(address), Some(interface)) => format!("[{}%{interface}]:{}", address.ip(), address.port()),
+            (address, _) => address.to_string(),
+        }
     }
 
     /// Returns a label for logs and metrics. It omits the path, which may be a secret between provider and customer.
     pub fn label(&self) -> String {
         match &self.transport {
-            UpstreamTransport::Https { name: None, .. } => format!("https://{}", self.address),
-            UpstreamTransport::Https { name: Some(name), .. } => format!("https://{}#{name}", self.address),
+            UpstreamTransport::Https { name: None, .. } => format!("https://{}", self.shown_address()),
+            UpstreamTransport::Https { name: Some(name), .. } => format!("https://{}#{name}", self.shown_address()),
             UpstreamTransport::Plain | UpstreamTransport::Tls(_) => self.to_string(),
         }
     }
@@ -98,8 +131,8 @@ impl UpstreamAddress {
             }
             _ => return Err(UpstreamAddressError::Scheme),
         };
-        let address = parse_address(host, port).ok_or(UpstreamAddressError::Address)?;
-        Ok(Self { address, transport })
+        let (address, interface) = parse_address(host, port).ok_or(UpstreamAddressError::Address)?;
+        Ok(Self { address, interface, transport })
     }
 }
 
@@ -108,20 +141,36 @@ fn is_host(name: &str) -> bool {
     Name::parse(name).is_ok() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
 }
 
-fn parse_address(host: &str, port: u16) -> Option<SocketAddr> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+/// Parses an address, a port and the interface that a link-local IPv6 address must have, and other addresses must not have.
+fn parse_address(host: &str, port: u16) -> Option<(SocketAddr, Option<Arc<str>>)> {
+    let (host, interface) = match host.split_once('%') {
+        None => (host.to_owned(), None),
+        Some((address, rest)) => {
+            let (interface, port) = rest.find(']').map_or((rest, ""), |at| rest.split_at(at));
+            (format!("{address}{port}"), Some(interface).filter(|name| is_interface(name)).map(Some)?)
+        }
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let alone = bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port));
-    alone.or_else(|| host.parse().ok())
+    let address: SocketAddr = alone.or_else(|| host.parse().ok())?;
+    let is_link_local = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    (is_link_local == interface.is_some()).then(|| (address, interface.map(Arc::from)))
+}
+
+/// Reports whether a text can be the name or index of an interface.
+fn is_interface(name: &str) -> bool {
+    (1..=MAX_INTERFACE).contains(&name.len())
+        && name.bytes().all(|octet| octet.is_ascii_graphic() && !b"/%[]".contains(&octet))
 }
 
 impl fmt::Display for UpstreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, path, name) = match &self.transport {
-            UpstreamTransport::Plain => return self.address.fmt(f),
+            UpstreamTransport::Plain => return f.write_str(&self.shown_address()),
             UpstreamTransport::Tls(name) => ("tls", "", name),
             UpstreamTransport::Https { name, path } => ("https", &**path, name),
         };
-        write!(f, "{scheme}://{}{path}", self.address)?;
+        write!(f, "{scheme}://{}{path}", self.shown_address())?;
         name.as_ref().map_or(Ok(()), |name| write!(f, "#{name}"))
     }
 }
@@ -143,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn link_local_addresses_have_an_interface() {
+        let cases = [
+            ("fe80::1%eth0", Some("[fe80::1%eth0]:53")),
+            ("[fe80::1%eth0]", Some("[fe80::1%eth0]:53")),
+            ("[fe80::1%eth0.2]:5353", Some("[fe80::1%eth0.2]:5353")),
+            ("fe80::1%2", Some("[fe80::1%2]:53")),
+            ("2001:db8::1", Some("[2001:db8::1]:53")),
+            ("169.254.0.1", Some("169.254.0.1:53")),
+            ("fe80::1", None),
+            ("fe80::1%", None),
+            ("fe80::1%a/b", None),
+            ("fe80::1%interface-of-many-letters", None),
+            ("2001:db8::1%eth0", None),
+            ("192.0.2.1%eth0", None),
+            ("%eth0", None),
+        ];
+        for (text, expected) in cases {
+            let found = UpstreamAddress::parse_plain(text, 53).map(|upstream| upstream.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
+        let reachable = |text: &str| {
+            let index_of = |name: &str| (name == "eth0").then_some(7);
+            UpstreamAddress::parse_plain(text, 53).unwrap().socket_address(index_of).map(|address| address.to_string())
+        };
+        assert_eq!(reachable("fe80::1%eth0").as_deref(), Some("[fe80::1%7]:53"));
+        assert_eq!(reachable("fe80::1%2").as_deref(), Some("[fe80::1%2]:53"));
+        assert_eq!(reachable("fe80::1%eth1"), None);
+        assert_eq!(reachable("192.0.2.1").as_deref(), Some("192.0.2.1:53"));
+    }
+
+    #[test]
     fn upstream_addresses_are_parsed() {
         let cases = [
             ("tls://192.0.2.1", Ok("tls://192.0.2.1:853")),
@@ -150,6 +230,9 @@ mod tests {
             ("tls://2001:db8::1#dns.example", Ok("tls://[2001:db8::1]:853#dns.example")),
             ("tls://[2001:db8::1]", Ok("tls://[2001:db8::1]:853")),
             ("tls://[2001:db8::1]:99", Ok("tls://[2001:db8::1]:99")),
+            ("tls://fe80::1%eth0#dns.example", Ok("tls://[fe80::1%eth0]:853#dns.example")),
+            ("https://[fe80::1%eth0]:8443/q", Ok("https://[fe80::1%eth0]:8443/q")),
+            ("tls://fe80::1", Err(UpstreamAddressError::Address)),
             ("https://192.0.2.1", Ok("https://192.0.2.1:443/dns-query")),
             ("https://192.0.2.1:8443/q?x=1#dns.example", Ok("https://192.0.2.1:8443/q?x=1#dns.example")),
             ("tls://dns.example", Err(UpstreamAddressError::Address)),

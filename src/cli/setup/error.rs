@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::diagnostic::Diagnostic;
+use crate::{diagnostic::Diagnostic, model::upstream_address::UpstreamAddress};
 
 /// Reason why a host is not set up.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub(super) enum SetupError {
         /// The file that names the upstreams now.
         file: PathBuf,
         /// The upstreams in the file.
-        upstreams: Vec<SocketAddr>,
+        upstreams: Vec<UpstreamAddress>,
     },
     /// A drop-in that systemd-resolved reads later names servers.
     #[error(
@@ -149,16 +149,19 @@ fn lines(problems: &[Diagnostic]) -> String {
     problems.iter().map(|problem| format!("\n{problem}")).collect()
 }
 
-fn list(servers: &[SocketAddr], format: impl Fn(&SocketAddr) -> String) -> String {
+fn list<T>(servers: &[T], format: impl Fn(&T) -> String) -> String {
     servers.iter().map(format).collect::<Vec<_>>().join(", ")
 }
 
 /// Formats a server for `upstreams`, quoted where YAML requires it.
-fn yaml(server: &SocketAddr) -> String {
-    match server {
-        SocketAddr::V4(server) if server.port() == 53 => server.ip().to_string(),
-        SocketAddr::V6(server) if server.port() == 53 => format!("\"{}\"", server.ip()),
-        server => format!("\"{server}\""),
+fn yaml(server: &UpstreamAddress) -> String {
+    match (server.address, &server.interface) {
+        (SocketAddr::V4(address), None) if address.port() == 53 => address.ip().to_string(),
+        (SocketAddr::V6(address), None) if address.port() == 53 => format!("\"{}\"", address.ip()),
+        (SocketAddr::V6(address), Some(interface)) if address.port() == 53 => {
+            format!("\"{}%{interface}\"", address.ip())
+        }
+        _ => format!("\"{server}\""),
     }
 }
 

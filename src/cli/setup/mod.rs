@@ -14,8 +14,13 @@ use self::{
     resolved::File,
     run::{Task, undo},
 };
+use nix::net::if_::if_nametoindex;
+
 use super::Exit;
-use crate::config::{DEFAULT_PATH, DNS_PORT};
+use crate::{
+    config::{DEFAULT_PATH, DNS_PORT},
+    model::upstream_address::UpstreamAddress,
+};
 
 mod backup;
 mod error;
@@ -117,12 +122,12 @@ fn set_up_resolved(options: &Options) -> Result<(), SetupError> {
         task.obstacle(SetupError::NoResolved)?;
     }
     let files = facts::resolved_files(options.root(), task.file.path())?;
-    let others: Vec<(&File, SocketAddr)> =
-        resolved::global_servers(&files).into_iter().filter(|(_, server)| *server != agent).collect();
+    let others: Vec<(&File, UpstreamAddress)> =
+        resolved::global_servers(&files).into_iter().filter(|(_, server)| server.address != agent).collect();
     if let Some((file, _)) = others.iter().find(|(file, _)| file.is_after(task.file.path())) {
         task.obstacle(SetupError::LaterServers(file.path.clone()))?;
     } else if !others.is_empty() {
-        task.require_upstreams(others.iter().map(|(_, server)| *server).collect())?;
+        task.require_upstreams(others.iter().map(|(_, server)| server.clone()).collect())?;
     }
     if !facts::resolves(&task.config, agent) {
         task.notes.push("muster resolves only its own names (resolver.allow): reverse zones are omitted".into());
@@ -148,7 +153,7 @@ fn set_up_resolv_conf(options: &Options) -> Result<(), SetupError> {
         reload: None,
         notes: resolv_conf::other_writer(&former, link.as_deref()).map(str::to_owned).into_iter().collect(),
         agent,
-        before: servers.clone(),
+        before: servers.iter().filter_map(reachable).collect(),
         after: agent,
         hint: "`hosts:` in /etc/nsswitch.conf must have `dns`, and before it no module that claims these names. See \
                docs/clients.md.",
@@ -159,6 +164,11 @@ fn set_up_resolv_conf(options: &Options) -> Result<(), SetupError> {
     }
     task.require_upstreams(servers)?;
     task.run()
+}
+
+/// Returns the address to connect to; `None` without its interface.
+fn reachable(server: &UpstreamAddress) -> Option<SocketAddr> {
+    server.socket_address(|name| if_nametoindex(name).ok())
 }
 
 fn reverse_note(zone: &str) -> String {

@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use crate::model::upstream_address::UpstreamAddress;
+
 /// Path of the file.
 pub(super) const PATH: &str = "/etc/resolv.conf";
 
@@ -31,13 +33,13 @@ pub(super) fn text(server: IpAddr, former: &str) -> String {
 }
 
 /// The name servers of the file, except the addresses of the agent.
-pub(super) fn servers(text: &str, agent: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut servers: Vec<SocketAddr> = Vec::new();
+pub(super) fn servers(text: &str, agent: &[SocketAddr]) -> Vec<UpstreamAddress> {
+    let mut servers: Vec<UpstreamAddress> = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next()?.parse().ok());
-        let Some(server) = address.map(|address: IpAddr| SocketAddr::new(address, 53)) else { continue };
-        if !agent.contains(&server) && !servers.contains(&server) {
+        let word = words.next().filter(|word| *word == "nameserver").and_then(|_| words.next());
+        let Some(server) = word.and_then(|word| UpstreamAddress::parse_plain(word, 53)) else { continue };
+        if !agent.contains(&server.address) && !servers.contains(&server) {
             servers.push(server);
         }
     }
@@ -46,8 +48,7 @@ pub(super) fn servers(text: &str, agent: &[SocketAddr]) -> Vec<SocketAddr> {
 
 /// Reports whether the file belongs to systemd-resolved: it names the stub resolver or links to a file of resolved.
 pub(super) fn is_resolved(text: &str, link: Option<&Path>) -> bool {
-    let stub =
-        |server: &SocketAddr| matches!(server.ip(), IpAddr::V4(ip) if matches!(ip.octets(), [127, 0, 0, 53 | 54]));
+    let stub = |server: &UpstreamAddress| matches!(server.address.ip(), IpAddr::V4(ip) if matches!(ip.octets(), [127, 0, 0, 53 | 54]));
     link.is_some_and(|target| target.parent().is_some_and(|folder| folder.ends_with("systemd/resolve")))
         || servers(text, &[]).iter().any(stub)
 }
@@ -104,9 +105,9 @@ mod tests {
     fn former_servers_do_not_include_the_agent() {
         let agent = ["127.0.0.1:53".parse().unwrap()];
         let text = "nameserver 127.0.0.1\nnameserver 192.0.2.1 # a comment\n#nameserver 192.0.2.9\nnameserver x\n\
-                    nameserver 192.0.2.1\nnameserver\t2001:db8::1\n";
+                    nameserver 192.0.2.1\nnameserver\t2001:db8::1\nnameserver fe80::1%eth0\n";
         let found: Vec<String> = servers(text, &agent).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53"]);
+        assert_eq!(found, ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%eth0]:53"]);
     }
 
     #[test]

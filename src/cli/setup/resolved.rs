@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config::Config, model::name::Name};
+use crate::{
+    config::Config,
+    model::{name::Name, upstream_address::UpstreamAddress},
+};
 
 /// Path of the drop-in. resolved reads drop-ins in the order of their names.
 pub(super) const PATH: &str = "/etc/systemd/resolved.conf.d/muster.conf";
@@ -91,7 +94,7 @@ impl File {
 }
 
 /// The global servers of files in reading order, each with its file.
-pub(super) fn global_servers(files: &[File]) -> Vec<(&File, SocketAddr)> {
+pub(super) fn global_servers(files: &[File]) -> Vec<(&File, UpstreamAddress)> {
     let mut servers = Vec::new();
     for file in files {
         let mut in_resolve = false;
@@ -114,9 +117,11 @@ pub(super) fn global_servers(files: &[File]) -> Vec<(&File, SocketAddr)> {
 }
 
 /// Parses a server as in resolved.conf(5): from `192.0.2.1` to `192.0.2.1:53%eth0#name.example`.
-fn address(word: &str) -> Option<SocketAddr> {
-    let bare = word.split(['#', '%']).next().unwrap_or_default();
-    bare.parse().ok().or_else(|| bare.parse().ok().map(|address| SocketAddr::new(address, 53)))
+fn address(word: &str) -> Option<UpstreamAddress> {
+    let bare = word.split('#').next().unwrap_or_default();
+    // resolved accepts the interface of any address.
+    let without_interface = || UpstreamAddress::parse_plain(bare.split('%').next()?, 53);
+    UpstreamAddress::parse_plain(bare, 53).or_else(without_interface)
 }
 
 #[cfg(test)]
@@ -211,8 +216,16 @@ mod tests {
             (&[""], &[]),
             (&["[Resolve]\n#DNS=192.0.2.9\nFallbackDNS=192.0.2.9\nDNSSEC=no\n"], &[]),
             (
-                &["[Resolve]\nDNS=192.0.2.1 192.0.2.2:54#a.example\nDNS = 2001:db8::1%eth0 [2001:db8::2]:54\n"],
-                &["0 192.0.2.1:53", "0 192.0.2.2:54", "0 [2001:db8::1]:53", "0 [2001:db8::2]:54"],
+                &[
+                    "[Resolve]\nDNS=192.0.2.1 192.0.2.2:54#a.example\nDNS = 2001:db8::1%eth0 [2001:db8::2]:54 fe80::1%eth0#a\n",
+                ],
+                &[
+                    "0 192.0.2.1:53",
+                    "0 192.0.2.2:54",
+                    "0 [2001:db8::1]:53",
+                    "0 [2001:db8::2]:54",
+                    "0 [fe80::1%eth0]:53",
+                ],
             ),
             (
                 &["[Resolve]\nDNS=192.0.2.1", "[Resolve]\nDNS=\nDNS=192.0.2.2", "[Resolve]\nDNS=x 192.0.2.3"],

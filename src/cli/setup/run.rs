@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cli::table::print,
     config::{Config, Upstreams},
-    model::registered_name::RESERVED_SERVICE,
+    model::{registered_name::RESERVED_SERVICE, upstream_address::UpstreamAddress},
 };
 
 /// A planned change of the host.
@@ -47,7 +47,7 @@ impl Task<'_> {
     }
 
     /// Requires that muster can resolve other names, for which the host has queried `upstreams` so far.
-    pub(super) fn require_upstreams(&mut self, upstreams: Vec<SocketAddr>) -> Result<(), SetupError> {
+    pub(super) fn require_upstreams(&mut self, upstreams: Vec<UpstreamAddress>) -> Result<(), SetupError> {
         if !facts::resolves(&self.config, self.agent) {
             return self.obstacle(SetupError::NoRecursion);
         }

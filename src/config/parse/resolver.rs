@@ -1,6 +1,6 @@
 //! Parser of the table `resolver`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{
     super::{
@@ -108,8 +108,22 @@ fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddre
                 None
             }
         },
+        Value::Text(text) if is_link_local(text) => {
+            let server = UpstreamAddress::parse_plain(text, DNS_PORT);
+            if server.is_none() {
+                let hint = "a link-local IPv6 address needs its interface; other addresses have none";
+                reader.mismatch_with_hint(node, "an address such as `192.0.2.1` or `fe80::1%eth0`", hint.to_owned());
+            }
+            server
+        }
         _ => reader.socket_address(node, DNS_PORT).map(UpstreamAddress::plain),
     }
+}
+
+/// Reports whether a text has an interface, or is a link-local IPv6 address.
+fn is_link_local(text: &str) -> bool {
+    let address = text.trim_start_matches('[').split(']').next().and_then(|address| address.parse::<Ipv6Addr>().ok());
+    text.contains('%') || address.is_some_and(|address| address.is_unicast_link_local())
 }
 
 pub(super) fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {

@@ -32,7 +32,7 @@ use tokio_rustls::{
 };
 use tracing::debug;
 
-use super::error::UpstreamError;
+use super::{error::UpstreamError, exchange::reachable};
 use crate::model::upstream_address::{UpstreamAddress, UpstreamTransport};
 
 /// Idle timeout of a connection (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
@@ -141,7 +141,7 @@ async fn open(server: &UpstreamAddress, roots: Arc<RootCertStore>) -> io::Result
     let versions = versions.with_safe_default_protocol_versions().map_err(io::Error::other)?;
     let mut config = versions.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TcpStream::connect(server.address).await?;
+    let stream = TcpStream::connect(reachable(server)?).await?;
     stream.set_nodelay(true)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
