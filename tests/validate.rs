@@ -67,14 +67,14 @@ fn problems_are_printed_in_order_and_counted() {
             vec![
                 ("s/web.yaml", "service: web\n"),
                 ("s/web.json", "{}"),
-                ("s/db.example.org", "x"),
+                ("s/example.org", "x"),
                 ("s/more/db.yaml", "service: db\n"),
             ],
             vec!["s"],
             0,
-            "s/db.example.org:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
-             s/more:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
-             s/web.json:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
+            "s/example.org:1:1: warning: ignored: only files that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME), are read\n\
+             s/more:1:1: warning: ignored: only files that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME), are read\n\
+             s/web.json:1:1: warning: ignored: only files that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME), are read\n\
              1 file checked: no problems, 3 warnings\n",
         ),
         (
@@ -93,7 +93,7 @@ fn problems_are_printed_in_order_and_counted() {
                 ),
                 ("s/web.yaml", "service: web\n"),
                 ("s/example.org.zone", "x"),
-                ("z/db.example.org", "x"),
+                ("z/example.org", "x"),
                 ("t/a.yaml", "tokens:\n- {name: a, scope: read, token: 0123456789abcdefg}\n"),
                 ("t/b.txt", "x"),
                 ("notes.txt", "x"),
@@ -102,7 +102,7 @@ fn problems_are_printed_in_order_and_counted() {
             0,
             "s/example.org.zone:1:1: warning: ignored: only files that end in .yaml or .yml are read\n\
              t/b.txt:1:1: warning: ignored: only files that end in .yaml or .yml are read\n\
-             z/db.example.org:1:1: warning: ignored: only files that end in .zone are read\n\
+             z/example.org:1:1: warning: ignored: only files named NAME.zone, NAME.db or db.NAME are read\n\
              3 files checked: no problems, 3 warnings\n",
         ),
         (
@@ -405,7 +405,7 @@ fn subfolders_and_dangling_links_with_the_name_of_a_file_are_problems() {
 #[test]
 fn folders_without_a_file_to_read_exit_with_2() {
     let folder = folder(&[("s/README", b"x"), ("t/web.json", b"{}"), ("t/.web.yaml.swp", b"x")]);
-    let ignored = "t/web.json:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n";
+    let ignored = "t/web.json:1:1: warning: ignored: only files that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME), are read\n";
     for (path, out) in [("s", ""), ("t", ignored)] {
         let err = format!(
             "muster: {path}: no configuration, service or zone file in this folder (subfolders are not read)\n"

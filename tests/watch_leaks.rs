@@ -14,7 +14,7 @@ use std::{
 };
 
 use muster::files::{
-    contents::{Access, Contents, Folder, Limits},
+    contents::{Access, Contents, FileKind, Folder, Limits},
     watch,
 };
 use support::run;
@@ -81,7 +81,7 @@ impl Watched {
         write_folder(&root.path().join("services.d"), "start");
         let folder = Folder {
             path: root.path().join("services.d"),
-            extensions: &["yaml"],
+            kind: FileKind::Yaml,
             shared: false,
             access: Access::Content,
             required: true,

@@ -9,7 +9,7 @@ mod support;
 use std::{fs, path::Path, time::Duration};
 
 use muster::files::{
-    contents::{Access, Contents, Folder, FolderError, Limits, WatchError},
+    contents::{Access, Contents, FileKind, Folder, FolderError, Limits, WatchError},
     watch,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -36,7 +36,7 @@ async fn watcher_polls_until_inotify_is_available() {
     let path = dir.path().join("web.yaml");
     let folder = Folder {
         path: dir.path().to_owned(),
-        extensions: &["yaml"],
+        kind: FileKind::Yaml,
         shared: false,
         access: Access::Content,
         required: true,

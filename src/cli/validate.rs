@@ -1,7 +1,7 @@
 //! `muster validate`: reports all problems of files before the agent reads them.
 //!
 //! Name and content of a PATH determine its kind:
-//! - A folder stands for the `*.yaml`, `*.yml` and `*.zone` files in it. Other files in a folder of service, zone or token
+//! - A folder stands for the YAML and zone files in it, except zone files that others include. Other files in a folder of service, zone or token
 //!   files are reported as ignored, by the agent's rule ([`Folder::ignores`]).
 //! - A YAML file is a configuration if it names no service and has at least as many keys of a configuration as of a service.
 //! - The configuration files of one folder form one configuration, as for `agent --config FOLDER`. The files that a
@@ -12,7 +12,8 @@
 mod referenced;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -29,12 +30,13 @@ use crate::{
     diagnostic::Diagnostic,
     files::{
         access,
-        contents::{Access, Exposure, Folder, FolderError, ReadError},
+        contents::{Access, Exposure, FileKind, Folder, FolderError, ReadError},
         definitions,
         live_names::KnownNode,
+        read::read_included,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
-        zone_file::MAX_ZONE_FILE,
+        zone_file::{self, MAX_ZONE_FILE},
         zones::{self, Rules},
     },
     model::{registered_name::RegisteredName, zone::ZoneFile},
@@ -73,6 +75,8 @@ struct Report {
     read: BTreeSet<PathBuf>,
     /// Folders without a file to read.
     empty: Vec<PathBuf>,
+    /// Files that each zone file includes, by their paths below its folder.
+    included: BTreeMap<PathBuf, Vec<PathBuf>>,
 }
 
 impl Report {
@@ -81,13 +85,34 @@ impl Report {
         match read(path, if is_zone(path) { MAX_ZONE_FILE } else { MAX_FILE }) {
             Ok(text) => {
                 self.read.insert(path.to_owned());
-                Some(text)
+                Some(if is_zone(path) { self.with_included(text) } else { text })
             }
             Err(error) => {
                 self.unreadable(path, &error);
                 None
             }
         }
+    }
+
+    /// Adds the files that a zone file includes to its text.
+    fn with_included(&mut self, text: Text) -> Text {
+        let folder = text.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let read = |path: &Path| read_included(folder, path, MAX_ZONE_FILE as u64).text;
+        let collected = zone_file::collect(text.path.parent().unwrap_or(folder), text.bytes.as_slice().into(), read);
+        self.included.insert(text.path.clone(), collected.included);
+        Text { bytes: collected.text.to_vec(), ..text }
+    }
+
+    /// Removes the zone files of a folder that others include.
+    fn remove_included(&mut self, texts: &mut Vec<Text>) {
+        let name = |path: &Path| path.file_name().map(PathBuf::from).unwrap_or_default();
+        let named: Vec<(PathBuf, &[PathBuf])> = texts
+            .iter()
+            .filter_map(|text| Some((name(&text.path), self.included.get(&text.path)?.as_slice())))
+            .collect();
+        let included = zone_file::included_only(named.iter().map(|(name, paths)| (name.as_path(), *paths)));
+        let removed: BTreeSet<PathBuf> = included.into_iter().map(Path::to_owned).collect();
+        texts.retain(|text| !removed.contains(&name(&text.path)));
     }
 
     /// Reports the permissions of a file in a folder, and an entry that is no file. Returns false if the agent does not read the file.
@@ -133,8 +158,11 @@ impl Report {
     /// Warns of files that the agent ignores. Skips an unreadable folder, which is reported when its files are read.
     fn warn_of_ignored(&mut self, folder: &Folder) {
         let names = fs::read_dir(&folder.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let ignored = names.filter(|name| folder.ignores(name));
-        let problem = |name| FolderError::Ignored(name, folder.extensions).at(&folder.path);
+        let of_folder = self.included.iter().filter(|(file, _)| file.parent() == Some(&folder.path));
+        let included: Vec<&PathBuf> = of_folder.flat_map(|(_, paths)| paths).collect();
+        let is_included = |name: &OsString| included.iter().any(|path| path.starts_with(name));
+        let ignored = names.filter(|name| folder.ignores(name) && !is_included(name));
+        let problem = |name| FolderError::Ignored(name, folder.kind).at(&folder.path);
         self.problems.extend(ignored.map(problem));
     }
 
@@ -174,7 +202,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 fn is_zone(path: &Path) -> bool {
-    has_extension(path, "zone")
+    path.file_name().is_some_and(|name| FileKind::Zone.has(name))
 }
 
 fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
@@ -210,7 +238,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
 
 /// A folder of files of any kind.
 fn any_files(path: PathBuf) -> Folder {
-    Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path, false) }
+    Folder { kind: FileKind::Any, ..services::folder(path, false) }
 }
 
 /// Adds the service and zone files of a PATH to `files`, and returns its configuration files.
@@ -258,7 +286,9 @@ fn texts(path: &Path, required: Access, wanted: impl Fn(&Path) -> bool, report: 
                 report.problems.push(Exposure::OpenFolder.at(path));
             }
             let mut read = |file: &Path| if report.admits(file, required, is_open) { report.read(file) } else { None };
-            files.into_iter().filter_map(|file| read(file)).collect()
+            let mut texts: Vec<Text> = files.into_iter().filter_map(|file| read(file)).collect();
+            report.remove_included(&mut texts);
+            texts
         }
         Err(error) => {
             report.unreadable(path, &error);
@@ -308,13 +338,14 @@ impl Files {
             zones::folder(config.zones_dir.clone()),
         );
         let trust = of_services.access;
-        report.warn_of_ignored(&of_services.clone().beside(&of_zones));
-        report.warn_of_ignored(&of_zones.beside(&of_services));
         // Static zones are optional.
         let mut texts = |folder: &Path, required, zones: bool| {
             if folder.exists() { texts(folder, required, |file| is_zone(file) == zones, report) } else { Vec::new() }
         };
-        Self { services: texts(folder, trust, false), zones: texts(&config.zones_dir, Access::Content, true) }
+        let (services, zones) = (texts(folder, trust, false), texts(&config.zones_dir, Access::Content, true));
+        report.warn_of_ignored(&of_services.clone().beside(&of_zones));
+        report.warn_of_ignored(&of_zones.beside(&of_services));
+        Self { services, zones }
     }
 
     fn len(&self) -> usize {

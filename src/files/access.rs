@@ -58,6 +58,21 @@ pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> R
     }
 }
 
+/// Decides whether a file that a file of `folder` includes may be read: it was `opened` at `path` below the folder. Every link on the path
+/// is checked.
+///
+/// Returns how every user of the host can change it.
+///
+/// # Errors
+/// The file may not be read.
+pub fn admit_included(folder: &Path, path: &Path, opened: &Metadata) -> Result<Option<Exposure>, ReadError> {
+    if may_follow_below(folder, path, opened)? {
+        Ok(exposure(&folder.join(path), Access::Content))
+    } else {
+        Err(ReadError::ForeignLink)
+    }
+}
+
 /// Decides as [`admit`] for the entry at `path`, which is not open.
 ///
 /// # Errors
@@ -78,7 +93,13 @@ pub fn admit_unopened(path: &Path, access: Access, is_open: bool) -> Result<Opti
 /// # Errors
 /// A part of the path cannot be inspected.
 fn may_follow(path: &Path, opened: &Metadata) -> io::Result<bool> {
-    let (target, owners) = resolve(path)?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    may_follow_below(folder_of(path), Path::new(name), opened)
+}
+
+/// Decides as [`may_follow`] for all links on a path below a folder.
+fn may_follow_below(folder: &Path, path: &Path, opened: &Metadata) -> io::Result<bool> {
+    let (target, owners) = resolve(folder, path)?;
     // The target had no link at its end a moment ago: one that has appeared since is not followed.
     if !is_same(&target.symlink_metadata()?, opened) {
         return Ok(false);
@@ -147,13 +168,11 @@ fn folder_of_target(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()?.parent().map(Path::to_owned)
 }
 
-/// Returns the target of the entry at `path`, and the owners of the links to it.
-fn resolve(path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+/// Returns the target of the entry at `path` below `folder`, and the owners of the links to it.
+fn resolve(folder: &Path, path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
     // The folder is named by the configuration: links above it are trusted.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut owners = Vec::new();
-    let target = link_walk::resolve(&fs::canonicalize(folder)?, Path::new(name), |visit| {
+    let target = link_walk::resolve(&fs::canonicalize(folder)?, path, |visit| {
         if let Visit::Link(_, link) = visit {
             owners.push(link.uid());
         }

@@ -5,11 +5,12 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use crate::{diagnostic::Diagnostic, printable};
+use crate::{diagnostic::Diagnostic, model::zone::zone_in_file_name, printable};
 
 /// Complete state of a folder.
 ///
@@ -47,8 +48,8 @@ pub type FileText = Result<Arc<[u8]>, ReadError>;
 pub struct Folder {
     /// Path of the folder. The paths in [`Contents`] begin with it, unchanged.
     pub path: PathBuf,
-    /// Extensions of the files to read, without the dot.
-    pub extensions: &'static [&'static str],
+    /// Kind of the files to read.
+    pub kind: FileKind,
     /// True if the folder, or a subfolder, also holds other files of the node. If so, no file is reported as ignored.
     pub shared: bool,
     /// True if a missing folder is a problem. A folder that vanishes always is, until its files are withdrawn.
@@ -57,6 +58,48 @@ pub struct Folder {
     pub access: Access,
     /// Limits on files and octets.
     pub limits: Limits,
+}
+
+/// Kind of files, by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// `*.yaml` and `*.yml`.
+    Yaml,
+    /// Zone files: `NAME.zone`, `NAME.db` and `db.NAME`, with the files that they include.
+    Zone,
+    /// YAML and zone files.
+    Any,
+    /// TSIG keys: `*.key` and `*.conf`.
+    Key,
+}
+
+impl FileKind {
+    /// Reports whether a file of this name is of this kind.
+    pub fn has(self, name: &OsStr) -> bool {
+        let is_yaml = || Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        match self {
+            Self::Yaml => is_yaml(),
+            Self::Zone => is_zone(name),
+            Self::Any => is_yaml() || is_zone(name),
+            Self::Key => Path::new(name).extension().is_some_and(|extension| extension == "key" || extension == "conf"),
+        }
+    }
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Yaml => "that end in .yaml or .yml",
+            Self::Zone => "named NAME.zone, NAME.db or db.NAME",
+            Self::Key => "that end in .key or .conf",
+            Self::Any => "that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME),",
+        })
+    }
+}
+
+fn is_zone(name: &OsStr) -> bool {
+    // A backup of a file with the prefix has another end: `db.example.org.bak`.
+    name.to_str().is_some_and(|text| zone_in_file_name(text).is_some() && !(text.starts_with("db.") && is_backup(name)))
 }
 
 /// Requirements on the permissions of files.
@@ -141,14 +184,11 @@ impl Folder {
     /// Hidden files and temporary files of editors and package managers are not read (`.web.yaml.swp`, `web.yaml~`,
     /// `#web.yaml#`, `4913`, `web.yaml.dpkg-new`): they have another extension, or begin with a dot or a `#`.
     pub fn reads(&self, name: &OsStr) -> bool {
-        !is_hidden(name)
-            && Path::new(name)
-                .extension()
-                .is_some_and(|extension| self.extensions.iter().any(|known| extension == *known))
+        !is_hidden(name) && self.kind.has(name)
     }
 
     /// Reports whether a file of this name is not read although its author may expect it to be: `web.json`,
-    /// `db.example.org`, `web.YAML`, a subfolder.
+    /// `web.YAML`, a subfolder.
     pub fn ignores(&self, name: &OsStr) -> bool {
         !self.shared && !self.reads(name) && !is_backup(name)
     }
@@ -278,9 +318,9 @@ pub enum FolderError {
     /// More than this number of files. New files are not read.
     #[error("more than {0} files: new files are not read")]
     Crowded(usize),
-    /// A file or subfolder of this name is not read, although its author may expect it. Only these extensions are read.
-    #[error("ignored: only files that end in .{} are read", .1.join(" or ."))]
-    Ignored(OsString, &'static [&'static str]),
+    /// A file or subfolder of this name is not read, although its author may expect it. Only files of this kind are read.
+    #[error("ignored: only files {1} are read")]
+    Ignored(OsString, FileKind),
     /// Number of further files that are not read.
     #[error("{0} more file{s_are} ignored", s_are = if *.0 == 1 { " is" } else { "s are" })]
     MoreIgnored(usize),
@@ -360,7 +400,7 @@ mod tests {
     fn temporary_files_of_editors_and_package_managers_are_not_read() {
         let folder = Folder {
             path: "services.d".into(),
-            extensions: &["yaml", "yml"],
+            kind: FileKind::Yaml,
             shared: false,
             access: Access::Content,
             required: true,
@@ -388,6 +428,22 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(folder.reads(OsStr::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn zone_files_have_one_of_three_names() {
+        let folder = crate::files::zones::folder("zones".into());
+        let read = ["example.org.zone", "example.org.db", "db.example.org", "db.local", "db.example.db"];
+        let ignored =
+            ["example.org", "db.example.org.signed", "db.yaml", "example.org.zone.signed", "named.conf", "sub"];
+        let silent =
+            ["db.example.org~", "db.example.org.bak", "db.example.org.dpkg-new", ".db.example.org", "#db.example.org#"];
+        for (names, expected) in [(&read[..], (true, false)), (&ignored, (false, true)), (&silent, (false, false))] {
+            for name in names {
+                let name = OsStr::new(name);
+                assert_eq!((folder.reads(name), folder.ignores(name)), expected, "{name:?}");
+            }
         }
     }
 
@@ -446,7 +502,7 @@ mod tests {
                 "d/web.yaml:1:1: the file is larger than 1024 octets and is not read (split it)",
             ),
             (
-                FolderError::Ignored("web.json".into(), &["yaml", "yml"]).at(Path::new("d")),
+                FolderError::Ignored("web.json".into(), FileKind::Yaml).at(Path::new("d")),
                 "d/web.json:1:1: warning: ignored: only files that end in .yaml or .yml are read",
             ),
             (FolderError::MoreIgnored(2).at(Path::new("d")), "d:1:1: warning: 2 more files are ignored"),

@@ -11,7 +11,10 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use super::contents::{FileText, ReadError};
+use super::{
+    access,
+    contents::{Exposure, FileText, ReadError},
+};
 
 /// Kind of a directory entry.
 pub(super) enum Entry {
@@ -57,6 +60,39 @@ pub fn read(path: &Path, limit: u64) -> FileText {
         // Opening a device can have side effects, so inspect the file first.
         Entry::Present { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
         Entry::Present { .. } => open(path)?.octets(limit),
+    }
+}
+
+/// A file that another one includes.
+pub struct Included {
+    /// Its content.
+    pub text: FileText,
+    /// Metadata before it was read; `None` if it could not be opened.
+    pub(super) metadata: Option<Metadata>,
+    /// Permission that every user of the host has.
+    pub(super) exposure: Option<Exposure>,
+}
+
+/// Reads the regular file at `path` below `folder`, if it has at most `limit` octets and its links may be followed.
+pub fn read_included(folder: &Path, path: &Path, limit: u64) -> Included {
+    let unread = |error| Included { text: Err(error), metadata: None, exposure: None };
+    match Entry::at(&folder.join(path)) {
+        Ok(Entry::Present { metadata, .. }) if !metadata.is_file() => return unread(ReadError::NotAFile),
+        Ok(Entry::Present { .. }) => {}
+        Ok(Entry::Dangling) => return unread(ReadError::Dangling),
+        Ok(Entry::Absent) => return unread(ReadError::Absent),
+        Err(error) => return unread(error.into()),
+    }
+    let opened = match open(&folder.join(path)) {
+        Ok(opened) => opened,
+        Err(error) => return unread(error.into()),
+    };
+    match access::admit_included(folder, path, &opened.metadata) {
+        Ok(exposure) => {
+            let metadata = Some(opened.metadata.clone());
+            Included { text: opened.octets(limit), metadata, exposure }
+        }
+        Err(error) => unread(error),
     }
 }
 

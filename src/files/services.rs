@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    contents::{Access, Contents, Folder, Limits},
+    contents::{Access, Contents, FileKind, Folder, Limits},
     definitions,
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     service_file::{self, Defaults, MAX_FILE, ServiceFile},
@@ -14,7 +14,7 @@ use crate::model::{name::Label, service::Definitions};
 pub fn folder(path: std::path::PathBuf, allow_exec: bool) -> Folder {
     Folder {
         path,
-        extensions: &["yaml", "yml"],
+        kind: FileKind::Yaml,
         shared: false,
         access: if allow_exec { Access::Trusted } else { Access::Content },
         required: true,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    contents::{Access, Contents, Folder, Limits},
+    contents::{Access, Contents, FileKind, Folder, Limits},
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
 };
 use crate::{
@@ -37,7 +37,7 @@ const MAX_GRANTS: usize = 64;
 pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
-        extensions: &["yaml", "yml"],
+        kind: FileKind::Yaml,
         shared: false,
         access: Access::Secret,
         required: true,

@@ -8,7 +8,7 @@ use std::{
 use data_encoding::BASE64;
 
 use super::{
-    contents::{Access, Contents, Folder, Limits},
+    contents::{Access, Contents, FileKind, Folder, Limits},
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
 };
 use crate::{
@@ -30,7 +30,7 @@ const EXAMPLE: &str =
 pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
-        extensions: &["key", "conf"],
+        kind: FileKind::Key,
         shared: false,
         access: Access::Secret,
         required: true,

@@ -244,10 +244,10 @@ impl Scanner {
     }
 
     fn walk(&self) -> SymlinkChain {
-        SymlinkChain::walk(
-            &self.path,
-            self.scan.links().map(|link| self.path.join(link.file_name().unwrap_or_default())),
-        )
+        let links = self.scan.links().map(|link| self.path.join(link.file_name().unwrap_or_default()));
+        // A change in the folder of an included file is found as that of a link's target.
+        let included = self.scan.included().map(|path| self.path.join(path));
+        SymlinkChain::walk(&self.path, links.chain(included))
     }
 
     /// Watches all folders of the symlink chain with a new watcher.
@@ -286,7 +286,7 @@ impl Scanner {
         let folder = self.scan.folder();
         let mut problems = Vec::new();
         let seen = match outcome {
-            Ok(()) => Seen::Files(self.scan.files().clone(), self.chain.folder.as_ref().map(|(_, identity)| *identity)),
+            Ok(()) => Seen::Files(self.scan.including(), self.chain.folder.as_ref().map(|(_, identity)| *identity)),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => Seen::Missing,
                 ErrorKind::NotADirectory => {

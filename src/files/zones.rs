@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    contents::{Access, Contents, Folder, Limits},
+    contents::{Access, Contents, FileKind, Folder, Limits},
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     live_names::{KnownNode, live_name_at},
     zone_file::{self, MAX_ZONE_FILE},
@@ -30,7 +30,7 @@ pub type ZoneFiles = Arc<[Arc<ZoneFile>]>;
 pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
-        extensions: &["zone"],
+        kind: FileKind::Zone,
         shared: false,
         access: Access::Content,
         required: false,
@@ -95,7 +95,8 @@ impl Rules {
         };
         let problem = |(line, column)| {
             let message = format!("a name in this record exceeds {MAX_NAME} octets in the alias domain {alias}");
-            Diagnostic::at(path, line, column, message).with_hint("shorten the name or the alias domain")
+            let problem = Diagnostic::at(path, line, column, message);
+            file.files.located(problem.with_hint("shorten the name or the alias domain"))
         };
         file.records.iter().filter_map(target).map(problem).collect()
     }
@@ -116,7 +117,7 @@ impl Rules {
             let live = |(domain, scheme)| live_name_at(&record.owner, domain, scheme, node, services);
             if let Some(live) = domains().find_map(live).filter(|_| reported.insert(&record.owner)) {
                 let problem = Diagnostic::at(path, record.line, record.column, format!("{} is {live}", record.owner));
-                problems.push(problem.with_hint(live.hint()));
+                problems.push(file.files.located(problem.with_hint(live.hint())));
             }
         }
         problems

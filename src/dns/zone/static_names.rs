@@ -13,7 +13,7 @@ use crate::{
     dns::message::{codes::rtype, query::LookupName},
     model::{
         name::{MAX_NAME, Name},
-        zone::{EXTENSION, StaticRecord, ZoneFile},
+        zone::{SourceFiles, StaticRecord, ZoneFile},
     },
 };
 
@@ -129,8 +129,8 @@ fn name_len(octets: &[u8]) -> Option<usize> {
 /// Static names of a zone. Owner names are relative to the origin: labels in wire form without the root.
 #[derive(Debug, Default)]
 pub struct StaticNames {
-    /// File name of the zone; empty if there is none.
-    file: Box<str>,
+    /// Files of the zone.
+    files: SourceFiles,
     owners: HashMap<Box<[u8]>, Vec<RRset>, RandomState>,
     /// True if a DNAME of the apex redirects all other names.
     redirects_all: bool,
@@ -169,9 +169,7 @@ pub enum Found<'z> {
 impl StaticNames {
     /// Returns the names of a zone file, without its SOA.
     pub fn new(file: &ZoneFile) -> Self {
-        let name = file.origin.to_string();
-        let name = format!("{}{EXTENSION}", name.trim_end_matches('.')).into();
-        let mut names = Self { file: name, ..Self::default() };
+        let mut names = Self { files: file.files.clone(), ..Self::default() };
         for record in file.records.iter().filter(|r| r.rtype != rtype::SOA) {
             // The parser rejects owner names outside the zone.
             let Some(owner) = record.owner.within(&file.origin) else { continue };
@@ -207,9 +205,15 @@ impl StaticNames {
         }
     }
 
-    /// Returns the file name of the zone; empty if there is none.
+    /// Returns the name of the zone file; empty if there is none.
     pub fn file(&self) -> &str {
-        &self.file
+        self.files.main()
+    }
+
+    /// Returns the file and line of a record set; the file is empty if there is none.
+    pub fn place(&self, line: u32) -> (&str, u32) {
+        let (file, line) = self.files.place(line as usize);
+        (file, u32::try_from(line).unwrap_or(u32::MAX))
     }
 
     /// Returns all owner names, relative to the origin, with their RRsets; unordered.

@@ -2,7 +2,8 @@
 //!
 //! Blocking. A file is read again if its metadata changed, if an event named it, or if it was modified so shortly before it
 //! was read that another change might not show in its metadata ([`TICK`]). Unreadable files are retried in every scan. A
-//! file keeps its `Arc` while its octets are the same.
+//! file keeps its `Arc` while its octets are the same. The octets of a zone file are followed by those of the files that it includes, so
+//! that a change of an included file is a change of the zone file.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -10,7 +11,7 @@ use std::{
     fs::{self, Metadata},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,8 +19,9 @@ use std::{
 use super::missing_folder::Files;
 use crate::files::{
     access,
-    contents::{Exposure, FileText, Folder, FolderError, MAX_IGNORED, ReadError},
+    contents::{Exposure, FileKind, FileText, Folder, FolderError, MAX_IGNORED, ReadError},
     read::{self, Entry},
+    zone_file,
 };
 
 /// Coarsest timestamp resolution of a file system: the metadata of a file that changed less than this ago are not trusted.
@@ -48,6 +50,16 @@ struct EntryState {
     stamp: Option<Stamp>,
     link: bool,
     /// Permissions that every user of the host has, with the file in use.
+    exposure: Option<Exposure>,
+    /// Files that it includes.
+    included: Vec<IncludedState>,
+}
+
+/// Metadata of an included file at its last read.
+struct IncludedState {
+    /// Path below the folder.
+    path: PathBuf,
+    stamp: Option<Stamp>,
     exposure: Option<Exposure>,
 }
 
@@ -113,9 +125,22 @@ impl FolderScan {
         &self.folder
     }
 
-    /// The files as of the last scan.
-    pub(super) fn files(&self) -> &Files {
-        &self.files
+    /// The files as of the last scan, without those that others include.
+    pub(super) fn including(&self) -> Files {
+        let entries = self.entries.iter().filter(|(_, entry)| !entry.included.is_empty());
+        let paths: Vec<(&Path, Vec<PathBuf>)> = entries
+            .map(|(name, entry)| (Path::new(name), entry.included.iter().map(|file| file.path.clone()).collect()))
+            .collect();
+        let mut files = self.files.clone();
+        for path in zone_file::included_only(paths.iter().map(|(name, paths)| (*name, paths.as_slice()))) {
+            files.remove(&self.folder.path.join(path));
+        }
+        files
+    }
+
+    /// Paths below the folder of the files that others include.
+    pub(super) fn included(&self) -> impl Iterator<Item = &Path> {
+        self.entries.values().flat_map(|entry| &entry.included).map(|file| file.path.as_path())
     }
 
     /// Reports whether there are more files than the limit.
@@ -125,17 +150,23 @@ impl FolderScan {
 
     /// Files that are ignored although their authors may expect them to be read, as of the last scan.
     pub(super) fn ignored(&self) -> impl Iterator<Item = FolderError> {
-        let names = self.ignored.names.iter();
-        let named = names.map(|name| FolderError::Ignored(name.clone(), self.folder.extensions));
+        // A file, or a folder of files, that others include is not ignored.
+        let is_included = |name: &OsString| self.included().any(|path| path.starts_with(name));
+        let names = self.ignored.names.iter().filter(move |name| !is_included(name));
+        let named = names.map(|name| FolderError::Ignored(name.clone(), self.folder.kind));
         named.chain((self.ignored.more > 0).then_some(FolderError::MoreIgnored(self.ignored.more)))
     }
 
     /// Files with too wide permissions, as of the last scan.
     pub(super) fn exposed(&self) -> impl Iterator<Item = FolderError> {
         let folder = self.is_open.then(|| FolderError::Exposed(OsString::new(), Exposure::OpenFolder));
-        let files = || self.entries.iter().filter_map(|(name, entry)| Some((name, entry.exposure?)));
-        let named = files().take(MAX_IGNORED).map(|(name, exposure)| FolderError::Exposed(name.clone(), exposure));
-        let more = files().count().saturating_sub(MAX_IGNORED);
+        let own = self.entries.iter().filter_map(|(name, entry)| Some((name.as_os_str(), entry.exposure?)));
+        let included = self.entries.values().flat_map(|entry| &entry.included);
+        let included = included.filter_map(|file| Some((file.path.as_os_str(), file.exposure?)));
+        let files: BTreeMap<_, _> = own.chain(included).collect();
+        let more = files.len().saturating_sub(MAX_IGNORED);
+        let named = files.into_iter().take(MAX_IGNORED);
+        let named = named.map(|(name, exposure)| FolderError::Exposed(name.to_owned(), exposure));
         folder.into_iter().chain(named).chain((more > 0).then_some(FolderError::MoreExposed(more)))
     }
 
@@ -223,9 +254,14 @@ impl FolderScan {
         if !metadata.is_file() {
             return self.keep_unread(name, link, ReadError::NotAFile);
         }
+        let folder = &self.folder.path;
         if !reread
             && let Some(entry) = self.entries.get_mut(name)
             && entry.stamp == Some(Stamp::of(&metadata))
+            && entry
+                .included
+                .iter()
+                .all(|file| file.stamp.is_some() && file.stamp == Stamp::at(&folder.join(&file.path)))
         {
             entry.link = link;
             return;
@@ -256,17 +292,32 @@ impl FolderScan {
             Err(ReadError::TooLarge(_)) => Err(ReadError::TooLarge(limits.file)),
             text => text,
         };
+        let (text, included) = self.with_included(text, room, before);
         let is_empty = text.as_ref().is_ok_and(|octets| octets.is_empty());
         if is_empty && self.octets_of(name) > 0 && self.emptied.insert(name.to_owned()) {
             return;
         }
         self.emptied.remove(name);
         let settled = text.is_ok() && stamp.is_older_than(TICK, before);
-        self.keep(name, EntryState { stamp: settled.then_some(stamp), link, exposure }, text);
+        self.keep(name, EntryState { stamp: settled.then_some(stamp), link, exposure, included }, text);
+    }
+
+    /// Adds the included files to the text of a zone file. All of them have at most `room` octets.
+    fn with_included(&self, text: FileText, room: u64, before: SystemTime) -> (FileText, Vec<IncludedState>) {
+        let (FileKind::Zone, Ok(octets)) = (self.folder.kind, &text) else { return (text, Vec::new()) };
+        let mut included = Vec::new();
+        let collected = zone_file::collect(&self.folder.path, octets.clone(), |path| {
+            let file = read::read_included(&self.folder.path, path, self.folder.limits.file);
+            let stamp = file.metadata.as_ref().map(Stamp::of).filter(|stamp| stamp.is_older_than(TICK, before));
+            included.push(IncludedState { path: path.to_owned(), stamp, exposure: file.exposure });
+            file.text
+        });
+        let is_within = collected.text.len() as u64 <= room || included.is_empty();
+        (if is_within { Ok(collected.text) } else { Err(ReadError::NoRoom(self.folder.limits.total)) }, included)
     }
 
     fn keep_unread(&mut self, name: &OsStr, link: bool, error: ReadError) {
-        self.keep(name, EntryState { stamp: None, link, exposure: None }, Err(error));
+        self.keep(name, EntryState { stamp: None, link, exposure: None, included: Vec::new() }, Err(error));
     }
 
     fn keep(&mut self, name: &OsStr, entry: EntryState, text: FileText) {
@@ -297,6 +348,11 @@ fn octets(text: &FileText) -> u64 {
 }
 
 impl Stamp {
+    /// Returns the stamp of the file at `path` now.
+    fn at(path: &Path) -> Option<Self> {
+        path.metadata().ok().map(|metadata| Self::of(&metadata))
+    }
+
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -328,7 +384,7 @@ mod tests {
     fn scan(dir: &Path, limits: Limits) -> FolderScan {
         FolderScan::new(Folder {
             path: dir.to_owned(),
-            extensions: &["yaml"],
+            kind: FileKind::Yaml,
             shared: false,
             access: Access::Content,
             required: true,
@@ -375,17 +431,17 @@ mod tests {
         scan.scan_all_but(&[]);
         assert_eq!(scan.shown(), ["a=1", "b=1"]);
 
-        let before = scan.files().clone();
+        let before = scan.files.clone();
         fs::write(at("b.yaml"), "2").unwrap();
         fs::write(at("d.yaml"), "2").unwrap();
         scan.scan_all_but(&[]);
         assert_eq!(scan.shown(), ["a=1", "b=2", "d=2"]);
-        assert!(Arc::ptr_eq(&before[&at("a.yaml")], &scan.files()[&at("a.yaml")]));
+        assert!(Arc::ptr_eq(&before[&at("a.yaml")], &scan.files[&at("a.yaml")]));
 
-        let before = scan.files().clone();
+        let before = scan.files.clone();
         fs::write(at("a.yaml"), "1").unwrap();
         scan.scan_only(&["a.yaml"]);
-        assert!(before.ptr_eq(scan.files()), "written again with the same content");
+        assert!(before.ptr_eq(&scan.files), "written again with the same content");
 
         fs::remove_file(at("a.yaml")).unwrap();
         scan.scan_only(&["a.yaml", "nothing.yaml"]);
@@ -454,7 +510,7 @@ mod tests {
         // As if the file had been read with other content and had kept its metadata.
         let stale = |scan: &mut FolderScan| {
             let stamp = Stamp::of(&path.metadata().unwrap());
-            let entry = EntryState { stamp: Some(stamp), link: false, exposure: None };
+            let entry = EntryState { stamp: Some(stamp), link: false, exposure: None, included: Vec::new() };
             scan.keep(OsStr::new("a.yaml"), entry, Ok(b"old".to_vec().into()));
         };
         stale(&mut scan);

@@ -16,7 +16,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tokio::time::timeout;
 
 use super::*;
-use crate::files::contents::{Access, FileText, Limits};
+use crate::files::contents::{Access, FileKind, FileText, Limits};
 
 /// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Scene {
         prepare(&root);
         let folder = Folder {
             path: root.join("services.d"),
-            extensions: &["yaml"],
+            kind: FileKind::Yaml,
             shared: false,
             access: Access::Content,
             required: true,
@@ -432,11 +432,41 @@ async fn folder_and_its_parents_may_be_created_later() {
 }
 
 #[tokio::test]
+async fn change_of_an_included_file_is_a_change_of_the_zone_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("sub")).unwrap();
+    fs::write(at("sub/hosts"), "a A 10.0.0.1\n").unwrap();
+    fs::write(at("common.zone"), "$INCLUDE sub/hosts\n").unwrap();
+    fs::write(at("z.test.zone"), "$INCLUDE common.zone\n").unwrap();
+    let (_rescan, rescans) = watch::channel(());
+    let shutdown = CancellationToken::new();
+    let folder = crate::files::zones::folder(dir.path().to_owned());
+    let (mut contents, task) = spawn(folder, rescans, shutdown.clone()).await;
+    let has = |contents: &Contents, text: &str| {
+        let files: Vec<_> = contents.files.iter().collect();
+        let [(path, octets)] = files[..] else { return false };
+        assert_eq!(*path, at("z.test.zone"), "included files are no zones");
+        octets.as_ref().as_ref().is_ok_and(|octets| String::from_utf8_lossy(octets).contains(text))
+    };
+    assert!(has(&contents.borrow(), "a A 10.0.0.1") && contents.borrow().problems.is_empty());
+    let started = Instant::now();
+    fs::write(at("sub/hosts"), "a A 10.0.0.2\n").unwrap();
+    contents.wait_for(|contents| has(contents, "a A 10.0.0.2")).await.unwrap();
+    // Sooner than by a periodic scan.
+    assert!(started.elapsed() < SCAN, "{:?}", started.elapsed());
+    fs::remove_file(at("sub/hosts")).unwrap();
+    contents.wait_for(|contents| has(contents, "there is no such file")).await.unwrap();
+    shutdown.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn optional_folder_may_be_missing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder {
         path: dir.path().join("zones"),
-        extensions: &["zone"],
+        kind: FileKind::Zone,
         shared: false,
         access: Access::Content,
         required: false,

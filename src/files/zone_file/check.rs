@@ -63,7 +63,7 @@ fn covered(record: &StaticRecord) -> Option<&[u8]> {
 /// Implements [`ZoneFile::check_apex`].
 pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
-    let mut findings = Findings::new(path);
+    let mut findings = Findings::new(path, file.files.clone());
     if zone.find(file.origin.wire(), SOA).is_empty() {
         let message = format!("the zone `{}` has no SOA", file.origin);
         let hint = "such as `@ SOA ns hostmaster 1 1h 15m 1w 5m`".to_owned();
@@ -78,13 +78,13 @@ pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
         let message = format!("the name server `{}` has no address", shown(&server.rdata));
         findings.problem(at(server), message, Some("add an A or AAAA record for it".to_owned()));
     }
-    findings.problems.finish(path, Severity::Error)
+    findings.problems.finish(path, &findings.files, Severity::Error)
 }
 
 /// Implements [`ZoneFile::check_targets`].
 pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
-    let mut findings = Findings::new(path);
+    let mut findings = Findings::new(path, file.files.clone());
     for record in &file.records {
         let apex_server = record.rtype == NS && record.owner == file.origin;
         if let Some(target) = target(record).filter(|target| !apex_server && zone.lacks_address(target)) {
@@ -94,7 +94,7 @@ pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
             findings.warning(at(record), message, Some(hint));
         }
     }
-    findings.warnings.finish(path, Severity::Warning)
+    findings.warnings.finish(path, &findings.files, Severity::Warning)
 }
 
 /// Records of a zone, indexed by owner.
@@ -199,14 +199,17 @@ impl<'a> Zone<'a> {
         let aliases = self.find(owner.wire(), CNAME);
         let Some(alias) = aliases.iter().min_by_key(|record| at(record)) else { return };
         if let Some(second) = aliases.iter().filter(|record| *record != alias).min_by_key(|record| at(record)) {
-            let message = format!("`{owner}` has a second CNAME; the first is in line {}", alias.line);
+            let message = format!("`{owner}` has a second CNAME; the first is in line {}", findings.line(alias.line));
             findings.problem(at(second), message, Some("a name can have only one CNAME".to_owned()));
         }
         // A signed CNAME has signatures and a proof beside it (RFC 4034 §3, §4).
         let is_other = |record: &&StaticRecord| ![CNAME, RRSIG, NSEC].contains(&record.rtype);
         if let Some(other) = records.iter().filter(is_other).min_by_key(|record| at(record)) {
             let rtype = Type::from(other.rtype);
-            let message = format!("`{owner}` has a CNAME in addition to its {rtype} record in line {}", other.line);
+            let message = format!(
+                "`{owner}` has a CNAME in addition to its {rtype} record in line {}",
+                findings.line(other.line)
+            );
             let hint = "a name with a CNAME can have no other records (RFC 1034 §3.6.2)".to_owned();
             findings.problem(at(alias), message, Some(hint));
         } else if owner == self.origin {
@@ -234,7 +237,8 @@ impl<'a> Zone<'a> {
             let place = first(records);
             let message = format!(
                 "`{owner}` is below the DNAME of `{}` in line {} and is never answered",
-                above.owner, above.line
+                above.owner,
+                findings.line(above.line)
             );
             let hint = "remove it: a DNAME redirects all names below its owner (RFC 6672 §2.4)".to_owned();
             findings.problem(at(place), message, Some(hint));
@@ -242,7 +246,8 @@ impl<'a> Zone<'a> {
         let redirects = self.find(owner.wire(), DNAME);
         let Some(redirect) = redirects.iter().min_by_key(|record| at(record)) else { return };
         if let Some(second) = redirects.iter().filter(|record| *record != redirect).min_by_key(|record| at(record)) {
-            let message = format!("`{owner}` has a second DNAME; the first is in line {}", redirect.line);
+            let message =
+                format!("`{owner}` has a second DNAME; the first is in line {}", findings.line(redirect.line));
             findings.problem(at(second), message, Some("a name can have only one DNAME".to_owned()));
         }
         if owner != self.origin && !self.find(owner.wire(), NS).is_empty() {
@@ -265,7 +270,7 @@ impl<'a> Zone<'a> {
             }
             SOA => {
                 if let Some(second) = set.iter().filter(|record| *record != first).min_by_key(|record| at(record)) {
-                    let message = format!("second SOA; the first is in line {}", first.line);
+                    let message = format!("second SOA; the first is in line {}", findings.line(first.line));
                     findings.problem(at(second), message, Some("a zone has one SOA".to_owned()));
                 }
             }

@@ -236,3 +236,8 @@ pub(super) fn place(text: &[u8], mut line: usize, mut line_start: usize, at: usi
     let characters = text[line_start..at].iter().filter(|byte| **byte & 0xc0 != 0x80).count();
     (line, characters + 1)
 }
+
+/// Returns the number of lines of a text, the last one included.
+pub(super) fn lines(text: &[u8]) -> usize {
+    place(text, 1, 0, text.len()).0
+}

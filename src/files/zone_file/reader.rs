@@ -1,6 +1,6 @@
 //! Reader of entries: directives, and records with the owner, TTL and origin of previous lines (RFC 1035 §5.1, RFC 2308 §4).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use super::{
     Fault, Findings, MAX_RDATA_TOTAL, MAX_RECORDS,
@@ -8,21 +8,28 @@ use super::{
     generate,
     lexer::{self, Entries, Form, Token},
     names::Names,
-    rdata,
+    rdata, readable,
+    sources::{self, Sources},
     types::{SOA, Type},
 };
 use crate::model::{name::Name, service::MAX_TTL, zone::StaticRecord};
 
-/// Reads every entry of `text` and returns the valid records in the order of the file.
+/// Maximum depth of inclusion, as in NSD.
+const MAX_DEPTH: usize = 10;
+/// Maximum number of inclusions. A file may be included with several origins.
+const MAX_INCLUSIONS: usize = 1000;
+
+/// Reads every entry of the zone file and its included files, and returns the valid records in their order.
 pub(super) fn read(
     zone: &Name,
-    text: &[u8],
+    sources: &Sources<'_>,
     default_ttl: u32,
     form: Form,
     findings: &mut Findings<'_>,
 ) -> Vec<StaticRecord> {
     let mut reader = Reader {
         zone,
+        sources,
         origin: zone.clone(),
         owner: Owner::Missing,
         directive_ttl: None,
@@ -32,39 +39,19 @@ pub(super) fn read(
         wire: Vec::new(),
         octets: 0,
         records: Vec::new(),
+        depth: 0,
+        inclusions: 0,
+        lines: 0,
+        base: 0,
     };
-    let mut entries = Entries::new(text, form);
-    let mut tokens = Vec::new();
-    while let Some((entry, cut)) = entries.next(&mut tokens) {
-        let place = |at| lexer::place(text, entry.line, entry.line_start, at);
-        let outcome = match tokens.first() {
-            _ if cut.is_err() => {
-                // Its owner is uncertain, so continuation lines are checked and dropped.
-                reader.owner = Owner::Unusable;
-                cut
-            }
-            None => Ok(()),
-            Some(first) if !entry.blank && !first.quoted && first.raw.starts_with(b"$") => {
-                reader.directive(&tokens, || place(first.at))
-            }
-            Some(first) => reader.record(entry.blank, &tokens, || place(first.at)),
-        };
-        if let Some(fault) = reader.suspect.take() {
-            findings.warning(place(fault.at), fault.message, fault.hint);
-        }
-        if let Err(fault) = outcome {
-            findings.problem(place(fault.at), fault.message, fault.hint);
-        }
-        if reader.is_full() {
-            break;
-        }
-    }
+    reader.read(sources.text, form, findings);
     reader.records
 }
 
 /// State of a master file between entries.
-struct Reader<'z> {
+struct Reader<'z, 's> {
     zone: &'z Name,
+    sources: &'z Sources<'s>,
     origin: Name,
     owner: Owner,
     /// TTL of the last `$TTL`, or the minimum of an SOA that no TTL precedes.
@@ -79,6 +66,14 @@ struct Reader<'z> {
     /// Total octets of RDATA.
     octets: usize,
     records: Vec<StaticRecord>,
+    /// Number of files that are being read, without the zone file.
+    depth: usize,
+    /// Number of inclusions so far.
+    inclusions: usize,
+    /// Number of lines of all files so far; 0 before the first inclusion.
+    lines: usize,
+    /// Number of lines before the current file.
+    base: usize,
 }
 
 /// Owner of lines that begin with a blank.
@@ -90,7 +85,113 @@ enum Owner {
     Known(Name),
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
+    /// Reads every entry of a text.
+    fn read(&mut self, text: &[u8], form: Form, findings: &mut Findings<'_>) {
+        let mut entries = Entries::new(text, form);
+        let mut tokens = Vec::new();
+        while let Some((entry, cut)) = entries.next(&mut tokens) {
+            let base = self.base;
+            let place = |at| {
+                let (line, column) = lexer::place(text, entry.line, entry.line_start, at);
+                (base + line, column)
+            };
+            let outcome = match tokens.first() {
+                _ if cut.is_err() => {
+                    // Its owner is uncertain, so continuation lines are checked and dropped.
+                    self.owner = Owner::Unusable;
+                    cut
+                }
+                None => Ok(()),
+                Some(first) if sources::is_include(entry.blank, first) => self.include(&tokens, text, findings),
+                Some(first) if !entry.blank && !first.quoted && first.raw.starts_with(b"$") => {
+                    self.directive(&tokens, || place(first.at))
+                }
+                Some(first) => self.record(entry.blank, &tokens, || place(first.at)),
+            };
+            if let Some(fault) = self.suspect.take() {
+                findings.warning(place(fault.at), fault.message, fault.hint);
+            }
+            if let Err(fault) = outcome {
+                findings.problem(place(fault.at), fault.message, fault.hint);
+            }
+            if self.is_full() {
+                break;
+            }
+        }
+    }
+
+    /// Reads `$INCLUDE FILE [ORIGIN]`. Afterwards origin and owner are as before, the TTL is that of the included file, as in BIND.
+    fn include(&mut self, tokens: &[Token<'_>], text: &[u8], findings: &mut Findings<'_>) -> Result<(), Fault> {
+        let Some(file) = tokens.get(1) else {
+            let at = tokens.first().map_or(0, |keyword| keyword.at);
+            return Err(Fault::new(at, "$INCLUDE needs a file").hint("such as `$INCLUDE common.inc`"));
+        };
+        let hint = "included files are in the folder of the zone files or below it; paths are relative to that folder";
+        let fault = |what: &str| Fault::new(file.at, format!("{} {what}", file.shown())).hint(hint);
+        let folder = findings.path.parent().unwrap_or(Path::new(""));
+        let path = sources::path(folder, file.raw).map_err(fault)?;
+        let origin = match tokens.get(2) {
+            Some(token) => {
+                let mut names = Names::new(self.zone, &self.origin);
+                let origin = names.read(*token)?;
+                self.suspect = names.suspect;
+                origin
+            }
+            None => self.origin.clone(),
+        };
+        if let Some(extra) = tokens.get(3) {
+            return Err(Fault::new(extra.at, format!("unexpected {}", extra.shown())));
+        }
+        self.inclusions += 1;
+        if self.depth == MAX_DEPTH || self.inclusions > MAX_INCLUSIONS {
+            let message =
+                format!("$INCLUDE is nested deeper than {MAX_DEPTH}, or used more than {MAX_INCLUSIONS} times");
+            return Err(Fault::new(file.at, message).hint("does a file include itself?"));
+        }
+        let text_of = |octets| readable(&path, octets).map_err(|problem| problem.message);
+        let included = match self.sources.included.get(&*path) {
+            // An editor may have emptied the file and be about to write it.
+            Some(Ok([])) => Err("the file is empty; to withdraw its records, remove this line".to_owned()),
+            Some(Ok(octets)) => text_of(octets),
+            Some(Err(reason)) => Err((*reason).to_owned()),
+            None => Err(format!("it is not read: a zone file includes at most {} files", sources::MAX_INCLUDED)),
+        };
+        let included = included
+            .map_err(|reason| Fault::new(file.at, format!("cannot include {}: {reason}", file.shown())).hint(hint))?;
+        let form = file.form;
+        if self.lines == 0 {
+            self.lines = lexer::lines(text);
+        }
+        let before = (
+            std::mem::replace(&mut self.origin, origin),
+            std::mem::replace(&mut self.owner, Owner::Missing),
+            self.base,
+        );
+        let suspect = self.suspect.take();
+        let (start, lines, count) = (findings.mark(), self.lines, self.records.len());
+        self.depth += 1;
+        self.read_included(&path, included, form, findings);
+        // It may be any other file, such as a key to which a link leads: describe its content then.
+        if form == Form::Quoted && self.records.len() == count {
+            findings.reset(&start);
+            self.lines = lines;
+            (self.origin, self.owner) = (before.0.clone(), Owner::Missing);
+            self.read_included(&path, included, Form::Described, findings);
+        }
+        self.depth -= 1;
+        (self.origin, self.owner, self.base) = before;
+        self.suspect = suspect;
+        Ok(())
+    }
+
+    fn read_included(&mut self, path: &Path, text: &[u8], form: Form, findings: &mut Findings<'_>) {
+        findings.files.include(self.lines, &path.to_string_lossy());
+        self.base = self.lines;
+        self.lines += lexer::lines(text);
+        self.read(text, form, findings);
+    }
+
     /// Reads a record: `[OWNER] [TTL] [CLASS] TYPE RDATA`, with TTL and class in either order.
     fn record(
         &mut self,
@@ -176,14 +277,10 @@ impl Reader<'_> {
                 argument()?;
                 self.generate(&tokens[1..], place())
             }
-            b"$INCLUDE" => {
-                let fault = Fault::new(keyword.at, "$INCLUDE is not supported: each zone is one file");
-                Err(fault.hint("put the records into this file"))
-            }
             _ => {
                 let fault = Fault::new(keyword.at, format!("unknown directive {}", keyword.shown()));
                 Err(fault
-                    .hint("directives are $ORIGIN, $TTL and $GENERATE; a name that begins with `$` is written `\\$`"))
+                    .hint("directives are $ORIGIN, $TTL, $INCLUDE and $GENERATE; a name that begins with `$` is written `\\$`"))
             }
         }
     }

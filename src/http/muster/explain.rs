@@ -284,7 +284,7 @@ impl Explainer<'_> {
 
     fn static_records(&self, zone: Option<&Zone>, rrsets: &[RRset], wildcard: Option<&[u8]>) -> Explained {
         let Some(zone) = zone else { return Explained::default() };
-        let (file, line) = (zone.names.file(), first_line(rrsets));
+        let (file, line) = zone.names.place(first_line(rrsets));
         let owner = wildcard.map_or_else(String::new, |owner| absolute(owner, zone));
         let defined = if wildcard.is_some() { format!("wildcard {owner}") } else { "this name".to_owned() };
         let (undeclared, notes) = match (zone.kind, wildcard) {
@@ -310,7 +310,7 @@ impl Explainer<'_> {
         let (Some(zone), Some(ns)) = (zone, rrsets.iter().find(|set| set.rtype == rtype::NS)) else {
             return Explained::default();
         };
-        let (file, line, owner) = (zone.names.file(), ns.line, absolute(owner, zone));
+        let ((file, line), owner) = (zone.names.place(ns.line), absolute(owner, zone));
         let servers = ns.records.iter().filter_map(|rdata| zone.target(rdata, 0));
         let servers = servers.map(|name| presentation(&name)).collect::<Vec<_>>().join(", ");
         Explained {
@@ -327,7 +327,7 @@ impl Explainer<'_> {
 
     fn redirect(&self, zone: Option<&Zone>, owner: &[u8], dname: &RRset) -> Explained {
         let Some(zone) = zone else { return Explained::default() };
-        let (file, line, owner) = (zone.names.file(), dname.line, absolute(owner, zone));
+        let ((file, line), owner) = (zone.names.place(dname.line), absolute(owner, zone));
         let target = dname.records.first().and_then(|rdata| zone.target(rdata, 0));
         let target = target.map_or_else(String::new, |name| presentation(&name));
         Explained {

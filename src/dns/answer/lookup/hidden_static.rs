@@ -54,7 +54,8 @@ impl Tables {
                 if by.is_some_and(|by| by.name() == service)
                     && let Ok(owner) = Name::from_labels(lookup.labels())
                 {
-                    hidden.push(Hidden { file: zone.names.file(), line, owner });
+                    let (file, line) = zone.names.place(line);
+                    hidden.push(Hidden { file, line, owner });
                 }
             }
         }

@@ -331,12 +331,15 @@ fn directives() {
     check(&[
         (
             "$INCLUDE x.zone",
-            &["1:1: $INCLUDE is not supported: each zone is one file (put the records into this file)"],
+            &[
+                "1:10: cannot include `x.zone`: it is not read: a zone file includes at most 100 files (included files are in the \
+               folder of the zone files or below it; paths are relative to that folder)",
+            ],
         ),
         (
             "$FOO x",
             &[
-                "1:1: unknown directive `$FOO` (directives are $ORIGIN, $TTL and $GENERATE; a name that begins with `$` is written `\\$`)",
+                "1:1: unknown directive `$FOO` (directives are $ORIGIN, $TTL, $INCLUDE and $GENERATE; a name that begins with `$` is written `\\$`)",
             ],
         ),
         ("$ORIGIN", &["1:1: `$ORIGIN` needs a value"]),
@@ -382,13 +385,13 @@ fn file_name_and_encoding() {
         (
             "z.test",
             b"",
-            "1:1: the name of this zone file does not end in `.zone` (the file that holds the zone example.org is named \
+            "1:1: the name of this zone file is not `NAME.zone`, `NAME.db` or `db.NAME` (the file that holds the zone example.org is named \
              `example.org.zone`)",
         ),
         (
             ".zone",
             b"",
-            "1:1: the name of this zone file has no zone in front of `.zone` (the file that holds the zone example.org is \
+            "1:1: the name of this zone file has no zone (the file that holds the zone example.org is \
              named `example.org.zone`)",
         ),
         (
@@ -408,6 +411,12 @@ fn file_name_and_encoding() {
             b"",
             "1:1: the name of this zone file contains ' '; write internationalized names in xn-- form (the file that \
              holds the zone example.org is named `example.org.zone`)",
+        ),
+        (
+            "db.127",
+            b"",
+            "1:1: the name of this zone file is not that of a zone: the file of a reverse zone is named such as \
+             `10.in-addr.arpa.zone` (the file that holds the zone example.org is named `example.org.zone`)",
         ),
         ("z.test.zone", b"a A 10.0.0.1\nb \0", "2:3: NUL octet: this is not a text file"),
         ("z.test.zone", b"\xff\xfea\0", "1:1: the file is written in UTF-16 (save it as UTF-8)"),

@@ -2,6 +2,7 @@
 
 mod faults;
 mod hostile;
+mod included;
 mod records;
 mod reference;
 mod whole_zone;
@@ -13,7 +14,7 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use super::{Diagnostic, finish, lexer::Form, parse, read_as, readable};
+use super::{Diagnostic, finish, lexer::Form, parse, read_as, readable, sources::Sources};
 use crate::model::{
     name::Name,
     zone::{StaticRecord, ZoneFile},
@@ -45,7 +46,7 @@ fn data(text: &str) -> Vec<u8> {
 fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
     let (path, origin) = (Path::new("z.test.zone"), Name::parse("z.test").unwrap());
     let quoted = |text| {
-        let (records, findings) = read_as(path, &origin, text, DEFAULT_TTL, Form::Quoted);
+        let (records, findings) = read_as(path, &origin, &Sources::split(text), DEFAULT_TTL, Form::Quoted);
         finish(path, origin.clone(), records, findings)
     };
     let mut problems =

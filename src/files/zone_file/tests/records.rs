@@ -389,6 +389,10 @@ fn zone_is_named_by_the_file() {
         ("10.in-addr.arpa.zone", "10.in-addr.arpa."),
         (r"0\0470.2.0.192.in-addr.arpa.zone", "0/0.2.0.192.in-addr.arpa."),
         ("local.zone", "local."),
+        ("db.local", "local."),
+        ("zones/db.Example.org", "example.org."),
+        ("example.org.db", "example.org."),
+        ("db.example.db", "db.example."),
     ];
     for (path, origin) in cases {
         let zone = parse(Path::new(path), b"@ TXT x", DEFAULT_TTL).unwrap();
