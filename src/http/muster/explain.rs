@@ -7,6 +7,7 @@ mod absence;
 mod external;
 mod instances;
 mod nearness;
+mod redirection;
 mod tag_without_name;
 mod user_input;
 mod without_dns_name;
@@ -302,42 +303,6 @@ impl Explainer<'_> {
             ttl: rrsets.iter().map(|set| set.ttl).min().unwrap_or_default(),
             ttl_from: FILE_TTL.to_owned(),
             notes,
-            ..Explained::default()
-        }
-    }
-
-    fn delegation(&self, zone: Option<&Zone>, owner: &[u8], rrsets: &[RRset]) -> Explained {
-        let (Some(zone), Some(ns)) = (zone, rrsets.iter().find(|set| set.rtype == rtype::NS)) else {
-            return Explained::default();
-        };
-        let ((file, line), owner) = (zone.names.place(ns.line), absolute(owner, zone));
-        let servers = ns.records.iter().filter_map(|rdata| zone.target(rdata, 0));
-        let servers = servers.map(|name| presentation(&name)).collect::<Vec<_>>().join(", ");
-        Explained {
-            kind: "delegation".to_owned(),
-            summary: format!("referral: {file}:{line} delegates {owner} to {servers}"),
-            owner,
-            file: file.to_owned(),
-            line,
-            ttl: ns.ttl,
-            ttl_from: FILE_TTL.to_owned(),
-            ..Explained::default()
-        }
-    }
-
-    fn redirect(&self, zone: Option<&Zone>, owner: &[u8], dname: &RRset) -> Explained {
-        let Some(zone) = zone else { return Explained::default() };
-        let ((file, line), owner) = (zone.names.place(dname.line), absolute(owner, zone));
-        let target = dname.records.first().and_then(|rdata| zone.target(rdata, 0));
-        let target = target.map_or_else(String::new, |name| presentation(&name));
-        Explained {
-            kind: "redirect".to_owned(),
-            summary: format!("redirect: {file}:{line} has a DNAME of {owner} to {target}"),
-            owner,
-            file: file.to_owned(),
-            line,
-            ttl: dname.ttl,
-            ttl_from: FILE_TTL.to_owned(),
             ..Explained::default()
         }
     }
