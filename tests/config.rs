@@ -15,8 +15,9 @@ use std::{
 use muster::{
     config::{
         Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Etcd, Format, Gossip, Http, Level,
-        Log, Resolver, Seal, Store, Upstreams,
+        Log, Resolver, Seal, Secondary, Store, Transfer, Upstreams,
     },
+    dns::transfer::access::Access,
     model::{
         alias_domain::AliasDomain,
         consul_version::ConsulVersion,
@@ -91,6 +92,8 @@ fn defaults() -> Config {
             only_passing: false,
             ptr_domain: name("service.local"),
             encrypted: None,
+            keys_dir: None,
+            transfer: Transfer::default(),
         },
         resolver: Resolver {
             upstreams: Upstreams::System,
@@ -152,6 +155,8 @@ dns:
   only_passing: true
   ptr_domain: CONSUL.
   encrypted: {tls: 10.0.0.8, https: ['::1', 10.0.0.8:8443], quic: 10.0.0.8, certificate: cert.pem, key: /key.pem}
+  keys_dir: tsig
+  transfer: {allow: ['key:xfr', loopback], notify: [10.0.9.1, {address: '[2001:db8::9]:5353', key: xfr}]}
 resolver:
   upstreams: [9.9.9.9, 1.1.1.1:5353, 'tls://9.9.9.9#dns.quad9.net', 'https://[2001:db8::53]/q']
   cache: {megabytes: 64, max_ttl: 1h, max_negative_ttl: 10s, stale: 0s}
@@ -222,6 +227,14 @@ log: {level: debug, format: json}
                 certificate: PathBuf::from("/etc/muster/cert.pem"),
                 key: PathBuf::from("/key.pem"),
             }),
+            keys_dir: Some(PathBuf::from("/etc/muster/tsig")),
+            transfer: Transfer {
+                allow: Access { networks: vec![ClientRange::Loopback], keys: vec![name("xfr")] },
+                notify: vec![
+                    Secondary { address: socket("10.0.9.1:53"), key: None },
+                    Secondary { address: socket("[2001:db8::9]:5353"), key: Some(name("xfr")) },
+                ],
+            },
         },
         resolver: Resolver {
             upstreams: Upstreams::Servers(vec![
@@ -465,7 +478,7 @@ fn invalid_configurations_are_refused() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found a text of 9 characters"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, nearest, min_healthy, udp_payload, rate_limit, only_passing, ptr_domain, encrypted)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, nearest, min_healthy, udp_payload, rate_limit, only_passing, ptr_domain, encrypted, keys_dir, transfer)",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (
@@ -532,6 +545,22 @@ fn invalid_configurations_are_refused() {
         (
             "resolver: {cache: {megabytes: 0}}",
             "1:31: expected a number of megabytes from 1 to 16384, found the number `0`",
+        ),
+        (
+            "dns: {transfer: {allow: [\"key:xfr\"]}}",
+            "1:25: a TSIG key without `dns.keys_dir` (set `keys_dir: /etc/muster/tsig`)",
+        ),
+        (
+            "dns: {keys_dir: k, transfer: {notify: [10.0.0.9, {address: 10.0.0.9, key: xfr}], allow: [any]}}",
+            "1:50: duplicate secondary `10.0.0.9:53`",
+        ),
+        (
+            "dns: {transfer: {notify: 10.0.0.9}}",
+            "1:26: `notify` without `allow` (a secondary that is told of a change copies the zone: list its network or key in `allow`)",
+        ),
+        (
+            "dns: {transfer: {allow: everyone}}",
+            "1:25: expected `loopback`, `private`, `any` or a network such as `10.0.0.0/8`, found `everyone`",
         ),
         (
             "dns: {encrypted: {tls: 127.0.0.1, key: k}}",

@@ -171,7 +171,7 @@ impl Task {
                     match keys.get(name) {
                         Some(key) => sign(key, &mut message, id),
                         None => {
-                            warn!(secondary = %secondary.address, key = %name, "NOTIFY is not signed: there is no such TSIG key")
+                            warn!(secondary = %secondary.address, key = %name, "NOTIFY is not signed: there is no such TSIG key");
                         }
                     }
                 }

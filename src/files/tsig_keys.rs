@@ -248,7 +248,7 @@ mod tests {
             ("key a { secret \"topsecret\"; };", "k:1:16: the secret is not base64"),
             ("key a { secret \"c2VjcmV0\"; };", "k:1:16: the secret has fewer than 8 octets"),
             ("key a { algorithm hmac-sha256; };", "k:1:33: the key has no `secret`"),
-            ("key a { secret \"c2VjcmV0IHNlY3JldA==\"; };", "k:1:42: the key has no `algorithm`"),
+            ("key a { secret \"c2VjcmV0IHNlY3JldA==\"; };", "k:1:41: the key has no `algorithm`"),
             ("key a {", "k:1:7: the file ends within a key"),
             ("key a { secret \"topsecret", "k:1:16: unfinished text"),
             ("key a..b {};", "k:1:5: the name of the key is no domain name"),

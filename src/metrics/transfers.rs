@@ -78,17 +78,17 @@ impl Transfers {
             Family::counters(
                 "muster_zone_transfers",
                 "Requests for zone transfers over TCP, by outcome",
-                each(&TRANSFERS, &self.0.transfers).into_iter(),
+                each(&TRANSFERS, &self.0.transfers),
             ),
             Family::counters(
                 "muster_notify_messages",
                 "NOTIFY messages to secondaries, by outcome",
-                each(&NOTIFIES, &self.0.notifies).into_iter(),
+                each(&NOTIFIES, &self.0.notifies),
             ),
             Family::counters(
                 "muster_refused_signatures",
                 "Messages whose TSIG signature was refused",
-                [([], self.0.bad_signatures.load(Ordering::Relaxed))].into_iter(),
+                [([], self.0.bad_signatures.load(Ordering::Relaxed))],
             ),
         ]
     }

@@ -43,6 +43,8 @@ pub enum Query {
     Totals,
     /// Number of keys that each session holds.
     HeldKeys,
+    /// Keys that one session holds.
+    KeysOf(SessionId),
 }
 
 /// Entries of a range, as etcd's clients select them.
@@ -136,7 +138,7 @@ pub enum Content {
     Range(RangeAnswer),
     /// To [`Query::Key`] and [`Query::Prefix`].
     Entries(Vec<KeyEntry>),
-    /// To [`Query::Keys`].
+    /// To [`Query::Keys`] and [`Query::KeysOf`].
     Keys(Vec<Bytes>),
     /// To [`Query::Session`] and [`Query::Sessions`].
     Sessions(Vec<Session>),

@@ -17,7 +17,12 @@ use crate::{
             static_names::{Kind, Zone},
         },
     },
-    model::{catalog::Touched, registered_name::RESERVED_SERVICE, service::Protocol},
+    model::{
+        catalog::Touched,
+        name::Label,
+        registered_name::{RESERVED_SERVICE, RegisteredName},
+        service::Protocol,
+    },
 };
 
 /// Label of the name that a copy of the zone has below a declared name without records. It makes that name an empty
@@ -64,7 +69,7 @@ impl Tables {
             visit(self.node_names().map(|label| relative([label, RESERVED_SERVICE.as_bytes()])).collect(), true)?;
         }
         visit(
-            zone.names.iter().map(|(owner, _)| owner.into()).filter(|owner: &Box<[u8]>| !owner.is_empty()).collect(),
+            zone.names.iter().map(|(owner, _)| owner).filter(|owner| !owner.is_empty()).map(Box::from).collect(),
             false,
         )
     }
@@ -84,8 +89,8 @@ impl Tables {
                 owners.append(&mut names_of_service(service));
             }
         }
-        let nodes = touched.nodes.iter().map(|node| node.as_bytes());
-        let nodes = nodes.chain(touched.external.iter().map(|node| node.as_bytes()));
+        let nodes = touched.nodes.iter().map(Label::as_bytes);
+        let nodes = nodes.chain(touched.external.iter().map(RegisteredName::as_bytes));
         owners.extend(nodes.map(|label| relative([label, RESERVED_SERVICE.as_bytes()])));
         owners
     }
@@ -143,11 +148,15 @@ impl Tables {
 
 /// Reports whether a name without records exists because a service declares it.
 fn is_declared(step: &Step<'_>) -> bool {
-    match step.found {
-        Match::Set { .. } | Match::Instance { .. } | Match::Port { .. } => true,
-        Match::Advertised { .. } | Match::Bindings { .. } | Match::Browse(_) => true,
-        _ => false,
-    }
+    matches!(
+        step.found,
+        Match::Set { .. }
+            | Match::Instance { .. }
+            | Match::Port { .. }
+            | Match::Advertised { .. }
+            | Match::Bindings { .. }
+            | Match::Browse(_)
+    )
 }
 
 /// Returns the owner names of a service in the discovery zone.

@@ -197,7 +197,7 @@ impl Shared {
             Transport::Udp => self.settings.engine.udp_payload.max(CLASSIC_UDP).into(),
         };
         if let Some(signer) = signer {
-            if reply.len() + signer.len() > limit {
+            if reply.len() + signer.max_len() > limit {
                 reply = truncated(&reply);
             }
             signer.sign(&mut reply, unix_now().as_secs());
@@ -304,7 +304,7 @@ fn send_zone(
         Reply::new(tables, zone, &journal, request.wanted)
     };
     let mut sent = Sent { form: reply.form, serial: tables.serial_of(zone), messages: 0, octets: 0 };
-    let reserve = signer.as_ref().map_or(0, Signer::len);
+    let reserve = signer.as_ref().map_or(0, Signer::max_len);
     let writer = MessageWriter::new(head(request), reserve, |mut message| {
         if let Some(signer) = &mut signer {
             signer.sign(&mut message, unix_now().as_secs());

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     dns::{
         answer::contents::{Owners, ZoneRrset},
-        zone::{Tables, static_names::Zone},
+        zone::{Tables, service::Service, static_names::Zone},
     },
     model::{catalog::Touched, name::Name},
 };
@@ -54,7 +54,7 @@ impl Journal {
     /// files changed.
     pub fn push(&mut self, before: Arc<Tables>, is_own: bool, touched: &Touched, has_files: bool) {
         let services = touched.services.iter().filter_map(|name| before.service(name.as_bytes()));
-        let octets = services.map(|service| service.size()).sum();
+        let octets = services.map(Service::size).sum();
         self.octets += octets;
         self.changes.push_back(Change { before, is_own, touched: touched.clone(), has_files, octets });
         while self.changes.len() > MAX_CHANGES || self.octets > MAX_OCTETS {
@@ -124,8 +124,8 @@ fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
     let lacking = these.iter().filter_map(|set| {
         let other = others.iter().find(|other| (&other.owner, other.rtype) == (&set.owner, set.rtype));
         let other = other.filter(|other| other.ttl == set.ttl);
-        let is_new = |rdata: &&Box<[u8]>| other.is_none_or(|other| other.rdata.binary_search(*rdata).is_err());
-        let rdata: Vec<Box<[u8]>> = set.rdata.iter().filter(is_new).cloned().collect();
+        let is_new = |rdata: &[u8]| other.is_none_or(|other| !other.rdata.iter().any(|known| **known == *rdata));
+        let rdata: Vec<Box<[u8]>> = set.rdata.iter().filter(|rdata| is_new(rdata)).cloned().collect();
         (!rdata.is_empty()).then(|| ZoneRrset { rdata, ..set.clone() })
     });
     lacking.collect()
@@ -157,7 +157,7 @@ mod tests {
             let owner = origin.prepend([format!("h{host}").as_bytes()]).unwrap();
             records.push(record(owner, 1, *ttl, vec![192, 0, 2, *address]));
         }
-        Arc::new(ZoneFile { origin, records, warnings: Vec::new() })
+        Arc::new(ZoneFile { origin, records, warnings: Vec::new(), files: Default::default() })
     }
 
     fn records(tables: &Tables) -> Records {

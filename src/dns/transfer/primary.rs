@@ -90,14 +90,19 @@ mod tests {
     #[test]
     fn new_primary_issues_serials_above_those_of_the_former_one() {
         let cases = [
-            ("nothing seen", Primary::Nobody, &[][..], 1001),
-            ("a follower repeats an older serial", Primary::Own, &[("c", 900)], 1001),
-            ("after a partition", Primary::Own, &[("c", 2000)], 2001),
-            ("the former primary is gone", Primary::Peer(label("a"), 1500), &[("c", 1499)], 1500 + SKIPPED + 1),
-            ("the former primary was far behind", Primary::Peer(label("c"), 10), &[("c", 10)], 1001),
+            ("nothing seen", Primary::Nobody, &[][..], 100_001),
+            ("a follower repeats an older serial", Primary::Own, &[("c", 900)], 100_001),
+            ("after a partition", Primary::Own, &[("c", 200_000)], 200_001),
+            (
+                "the former primary is gone",
+                Primary::Peer(label("a"), 100_500),
+                &[("c", 100_499)],
+                100_500 + SKIPPED + 1,
+            ),
+            ("the former primary was far behind", Primary::Peer(label("c"), 10), &[("c", 10)], 100_001),
         ];
         for (case, former, others, expected) in cases {
-            let mut serial = Serial::resume(Some(1000), 0);
+            let mut serial = Serial::resume(Some(100_000), 0);
             let others = peers(others);
             Primary::Own.take_over(&former, &mut serial, &others);
             assert_eq!(serial.advance().0, expected, "{case}");

@@ -234,7 +234,7 @@ impl Signer {
     }
 
     /// Octets that a signature adds to a message, at most.
-    pub fn len(&self) -> usize {
+    pub fn max_len(&self) -> usize {
         self.key.name.wire().len()
             + RECORD_FIELDS
             + self.key.algorithm.wire().len()
@@ -582,7 +582,7 @@ mod tests {
                 let mut reply = query(number);
                 let len = reply.len();
                 signer.sign(&mut reply, NOW);
-                assert!(reply.len() - len <= signer.len());
+                assert!(reply.len() - len <= signer.max_len());
                 reply
             })
             .collect();

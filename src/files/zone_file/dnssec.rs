@@ -33,18 +33,18 @@ pub(super) fn salt(token: Token<'_>) -> Option<Vec<u8>> {
     match token.raw {
         _ if token.quoted => None,
         b"-" => Some(vec![0]),
-        digits => counted(HEXLOWER_PERMISSIVE.decode(digits).ok()?),
+        digits => counted(&HEXLOWER_PERMISSIVE.decode(digits).ok()?),
     }
 }
 
 /// Parses a hash after its length octet, in Base32 with the extended alphabet (RFC 5155 §3.3).
 pub(super) fn hash(token: Token<'_>) -> Option<Vec<u8>> {
     let digits = token.raw.to_ascii_uppercase();
-    counted(BASE32HEX_NOPAD.decode(&digits).ok().filter(|hash| !token.quoted && !hash.is_empty())?)
+    counted(&BASE32HEX_NOPAD.decode(&digits).ok().filter(|hash| !token.quoted && !hash.is_empty())?)
 }
 
-fn counted(octets: Vec<u8>) -> Option<Vec<u8>> {
-    (octets.len() <= MAX_HASH).then(|| [&[octets.len() as u8], &*octets].concat())
+fn counted(octets: &[u8]) -> Option<Vec<u8>> {
+    (octets.len() <= MAX_HASH).then(|| [&[octets.len() as u8], octets].concat())
 }
 
 /// Reads types up to the end of the entry as a bitmap (RFC 4034 §4.1.2).

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     extract::{Path, State},
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
@@ -24,14 +25,15 @@ use crate::{
     },
     http::{
         Api,
+        granted::Granted,
         query::{Query, bad, node_name},
         response::{ApiError, json},
     },
-    model::{announcement::NODE_CHECK, health::Status, registered_name::RegisteredName},
+    model::{announcement::NODE_CHECK, health::Status, registered_name::RegisteredName, token::KeyAccess},
     registry::registration::{field, go_duration},
     store::{
         command::Command,
-        key::Revision,
+        key::{Key, KeyRange, Revision},
         lease::LifetimeId,
         query::{self, Consistency, Content},
         session::{Behavior, DEFAULT_LOCK_DELAY, MAX_LOCK_DELAY, MAX_TTL, MIN_TTL, Session, SessionId},
@@ -88,14 +90,28 @@ pub(crate) async fn destroy(
     State(api): State<Api>,
     uri: Uri,
     Path(text): Path<String>,
+    Extension(granted): Extension<Granted>,
     query: Query,
 ) -> Result<Response, ApiError> {
     check(&api, &query)?;
     store(&api)?;
     if let Some(id) = session_id(&text) {
+        require_keys_of(&api, &granted, id).await?;
         write(&api, Command::DestroySession(id)).await?;
     }
     Ok(json(&uri, &true))
+}
+
+/// Requires access to all keys that a session holds: its end releases or deletes them. Everyone who can read a locked key knows the
+/// id of its session.
+///
+/// # Errors
+/// 403 if the token may not write one of the keys.
+pub(super) async fn require_keys_of(api: &Api, granted: &Granted, session: SessionId) -> Result<(), ApiError> {
+    let answer = store(api)?.read(query::Query::KeysOf(session), Consistency::Linearizable, None).await;
+    let Content::Keys(keys) = answer.map_err(|error| store_error(&error))?.content else { return Err(unexpected()) };
+    let ranges = keys.into_iter().map(|key| Key::new(key).map(KeyRange::Key));
+    ranges.flatten().try_for_each(|range| granted.require_keys(KeyAccess::Write, &range))
 }
 
 /// Returns one session in a list, which is empty if there is no such session.

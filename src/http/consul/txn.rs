@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     kv::shown,
     mutations::{Body, octets},
+    session::require_keys_of,
     store::{check, session_id, store, unexpected, write},
 };
 use crate::{
@@ -58,6 +59,9 @@ pub(crate) async fn apply(
     }
     for operation in &operations {
         authorize(&granted, operation)?;
+        if let Operation::DestroySession(session) = operation {
+            require_keys_of(&api, &granted, *session).await?;
+        }
     }
     if !errors.is_empty() {
         return Ok(conflict(&uri, errors));

@@ -232,7 +232,8 @@ fn interest(query: &Query) -> Interest {
         | Query::Lease(_)
         | Query::Leases
         | Query::Totals
-        | Query::HeldKeys => Interest::Sessions,
+        | Query::HeldKeys
+        | Query::KeysOf(_) => Interest::Sessions,
     }
 }
 

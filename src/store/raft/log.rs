@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io,
     ops::{Bound, RangeBounds},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -153,6 +153,8 @@ impl Log {
     /// acknowledged, is removed.
     pub(super) fn open(folder: &Path, metrics: metrics::Store) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
+        // The log has the values of all keys, and the library gives its files the default permissions.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         // A folder that is not in its parent after a loss of power takes the log with it.
         for parent in folder.ancestors().skip(1).take(2).filter(|parent| parent.is_dir()) {
             File::open(parent)?.sync_all()?;

@@ -36,6 +36,7 @@ impl State {
             Query::Leases => (self.revision, Content::Leases(self.leases.keys().copied().collect())),
             Query::Totals => (self.revision, Content::Totals(self.totals())),
             Query::HeldKeys => (self.revision, Content::HeldKeys(self.held_keys())),
+            Query::KeysOf(session) => (self.revision, Content::Keys(self.keys_of(session))),
         };
         Ok(Answer { index: index.0, revision: self.revision, content })
     }
@@ -95,6 +96,11 @@ impl State {
             keys: state.keys.len() as u64,
         };
         self.sessions.iter().map(held).collect()
+    }
+
+    fn keys_of(&self, session: &SessionId) -> Vec<Bytes> {
+        let held = self.sessions.get(session).into_iter().flat_map(|state| &state.keys);
+        held.map(|key| key.octets().clone()).collect()
     }
 
     /// Reads a range as etcd does.

@@ -54,3 +54,41 @@ async fn tokens_reach_only_the_keys_that_they_are_granted() {
     let (_, _, text) = agent.exchange("PUT /v1/kv/app/a", &header, "secret").await;
     assert_eq!(text, "Permission denied: write access to key app/a is required: see the keys of the token.\n");
 }
+
+/// The end of a session releases or deletes its keys, so it takes the access to write them.
+#[tokio::test]
+async fn session_is_ended_only_by_tokens_that_may_write_its_keys() {
+    let secret = |name: &str| format!("{name}-{name}-{name}-{name}");
+    let writer = |prefix: &str| Permissions { scope: None, keys: vec![KeyGrant::new(prefix, KeyAccess::Write)] };
+    let tokens = Tokens::new(vec![
+        Token::new("shop", writer("shop/"), &secret("shop")),
+        Token::new("bank", writer("bank/"), &secret("bank")),
+        Token::new("register", Scope::Register, &secret("register")),
+        Token::new("operate", Scope::Operate, &secret("operate")),
+    ]);
+    let (_tokens, guard) = channel(tokens);
+    let agent = StoreAgent::new(Some(guard));
+    let with = |name: &str| format!("x-consul-token: {}\r\n", secret(name));
+    for holder in ["bank", "operate"] {
+        let body = r#"{"Behavior": "delete", "LockDelay": "0s"}"#;
+        let (status, _, text) = agent.exchange("PUT /v1/session/create", &with(holder), body).await;
+        assert_eq!(status, 200, "{text}");
+        let id = serde_json::from_str::<Value>(&text).unwrap()["ID"].as_str().unwrap().to_owned();
+        let lock = format!("PUT /v1/kv/bank/vault?acquire={id}");
+        assert_eq!(agent.exchange(&lock, &with(holder), "x").await.2, "true\n");
+        let destroy = format!("PUT /v1/session/destroy/{id}");
+        let in_txn = json!([{"Session": {"Verb": "delete", "Session": {"ID": id}}}]).to_string();
+        for other in ["shop", "register"] {
+            for (request, body) in [(&*destroy, ""), ("PUT /v1/txn", &*in_txn)] {
+                let (status, _, text) = agent.exchange(request, &with(other), body).await;
+                assert_eq!(status, 403, "{other}: {request}: {text}");
+                let (status, _, _) = agent.exchange("GET /v1/kv/bank/vault", &with(holder), "").await;
+                assert_eq!(status, 200, "{other}: {request}: the key is still there");
+            }
+        }
+        let (status, _, text) = agent.exchange(&destroy, &with(holder), "").await;
+        assert_eq!(status, 200, "{text}");
+        let (status, _, _) = agent.exchange("GET /v1/kv/bank/vault", &with(holder), "").await;
+        assert_eq!(status, 404);
+    }
+}
