@@ -120,8 +120,8 @@ fn nsd(setup: &Setup<'_>, folder: &Path) -> Command {
     for zone in *zones {
         let _ = write!(config, "zone:\n name: \"{zone}\"\n zonefile: \"{zone}.db\"\n");
         for primary in *primaries {
-            let _ = write!(config, " allow-notify: {} NOKEY\n", primary.ip());
-            let _ = write!(config, " request-xfr: {}@{} {of_key}\n", primary.ip(), primary.port());
+            let _ = writeln!(config, " allow-notify: {} NOKEY", primary.ip());
+            let _ = writeln!(config, " request-xfr: {}@{} {of_key}", primary.ip(), primary.port());
         }
     }
     fs::write(folder.join("config"), config).unwrap();
