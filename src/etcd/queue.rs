@@ -9,17 +9,24 @@ use super::{
     error::{COMPACTED, bad_key, failed, unexpected},
     proto::etcdserverpb::ResponseHeader,
 };
-use crate::store::{
-    command::{Comparison, Condition, Put, PutLease, Target, Transaction, TransactionRequest, TransactionResponse},
-    entry::KeyEntry,
-    key::{Key, KeyRange, Revision},
-    lease::LeaseId,
-    query::{Consistency, Range, RevisionBounds, Sort, SortBy},
-    watch::WatchMessage,
+use crate::{
+    model::token::KeyAccess,
+    store::{
+        command::{
+            Command, Comparison, Condition, Put, PutLease, Target, Transaction, TransactionRequest, TransactionResponse,
+        },
+        entry::KeyEntry,
+        key::{Key, KeyRange, Revision},
+        lease::LeaseId,
+        query::{Consistency, Range, RevisionBounds, Sort, SortBy},
+        watch::WatchMessage,
+    },
 };
 
 /// Time to live in seconds of the lease of a client that brings none, as in etcd.
 const LEASE_TTL: i64 = 60;
+/// Digits of the longest id of a lease in a key.
+const LEASE_DIGITS: usize = 16;
 
 /// A key in a queue. Dropping it leaves the queue, unless it was [kept](Self::keep).
 pub(super) struct Place {
@@ -31,7 +38,37 @@ pub(super) struct Place {
     pub(super) created: Revision,
     /// Lease with which the key ends.
     pub(super) lease: i64,
+    /// The lease, if it was granted for this place.
+    own_lease: Option<OwnLease>,
     is_kept: bool,
+}
+
+/// A lease that was granted for a place. Dropping it revokes the lease, unless it was kept.
+struct OwnLease {
+    backend: Backend,
+    id: i64,
+    is_kept: bool,
+}
+
+impl OwnLease {
+    async fn grant(backend: &Backend) -> Result<Self, Status> {
+        // Exists before the request: a call that is abandoned meanwhile revokes the lease, too.
+        let lease = Self { backend: backend.clone(), id: fastrand::i64(1..), is_kept: false };
+        backend.grant(lease.id, LEASE_TTL).await?;
+        Ok(lease)
+    }
+}
+
+impl Drop for OwnLease {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let (backend, revoke) = (self.backend.clone(), Command::RevokeLease(LeaseId(self.id)));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { backend.write(revoke).await });
+        }
+    }
 }
 
 /// Returns the beginning of all keys of a queue.
@@ -76,8 +113,12 @@ impl Place {
         lease: i64,
         value: Bytes,
     ) -> Result<(Self, Option<KeyEntry>, Option<ResponseHeader>), Status> {
-        let lease = if lease == 0 { backend.grant(0, LEASE_TTL).await?.id } else { lease };
         let prefix = prefix(name);
+        backend.granted().require(KeyAccess::Write, &KeyRange::prefix(prefix.clone()))?;
+        // The key has an id of any length behind the prefix.
+        Key::new([&prefix[..], &[b'f'; LEASE_DIGITS]].concat()).map_err(bad_key)?;
+        let own_lease = if lease == 0 { Some(OwnLease::grant(backend).await?) } else { None };
+        let lease = own_lease.as_ref().map_or(lease, |own| own.id);
         let key = Key::new([&prefix[..], format!("{lease:x}").as_bytes()].concat()).map_err(bad_key)?;
         let read = Range::all(KeyRange::Key(key.clone()));
         let transaction = Transaction {
@@ -92,7 +133,7 @@ impl Place {
             _ => return Err(unexpected()),
         };
         let created = found.as_ref().map_or(revision, |found| found.entry.created);
-        let place = Self { backend: backend.clone(), prefix, key, created, lease, is_kept: false };
+        let place = Self { backend: backend.clone(), prefix, key, created, lease, own_lease, is_kept: false };
         Ok((place, found, backend.header(revision)))
     }
 
@@ -146,6 +187,9 @@ impl Place {
     /// Keeps the place: the client has it now.
     pub(super) fn keep(mut self) {
         self.is_kept = true;
+        if let Some(lease) = &mut self.own_lease {
+            lease.is_kept = true;
+        }
     }
 }
 
@@ -160,5 +204,84 @@ impl Drop for Place {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { backend.transact(leave).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, future::pending, time::Duration};
+
+    use tokio::{
+        sync::{mpsc, watch},
+        time::{sleep, timeout},
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        etcd::{Settings, access::Granted},
+        model::token::{KeyGrant, Permissions, Token},
+        store::{
+            key::MAX_KEY,
+            query::{Content, Query},
+            request::{Request, Store},
+            state::State,
+        },
+    };
+
+    /// Returns a backend with a store in memory.
+    fn backend() -> Backend {
+        let (requests, mut received) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let (mut state, mut watches) = (State::new(1 << 20), vec![]);
+            while let Some(request) = received.recv().await {
+                match request {
+                    Request::Write { command, done } => drop(done.send(Ok(state.apply(command)))),
+                    Request::Read { query, done, .. } => drop(done.send(Ok(state.read(&query).unwrap()))),
+                    other => watches.push(other),
+                }
+            }
+        });
+        let client_urls = watch::channel(BTreeMap::new()).1;
+        let settings = Settings { store: Store::new(requests), tokens: None, tls: None, client_urls };
+        Backend::new(settings, CancellationToken::new())
+    }
+
+    /// Waits until the store has this number of leases.
+    async fn wait_for_leases(backend: &Backend, expected: u64) {
+        let reached = async {
+            while !matches!(
+                backend.read(Query::Totals, Consistency::Linearizable).await.unwrap().content,
+                Content::Totals(totals) if totals.leases == expected
+            ) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), reached).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn refused_or_abandoned_call_leaves_no_lease() {
+        let backend = backend();
+        let enter = async |backend: &Backend, name: &[u8]| Place::enter(backend, name, 0, Bytes::new()).await;
+        let keys = vec![KeyGrant::new("app/", KeyAccess::Write)];
+        let token = Token::new("app", Permissions { scope: None, keys }, "staple-correct-horse");
+        let limited = backend.with(Granted::to(&token));
+        for (backend, name) in [(&limited, &b"other"[..]), (&backend, &[b'a'; MAX_KEY])] {
+            assert!(enter(backend, name).await.is_err());
+            wait_for_leases(backend, 0).await;
+        }
+        let (place, _, _) = enter(&limited, b"app/lock").await.unwrap();
+        wait_for_leases(&backend, 1).await;
+        place.keep();
+        // The second call waits for the first, and is abandoned.
+        let waiting = async {
+            let (place, _, _) = enter(&limited, b"app/lock").await.unwrap();
+            wait_for_leases(&backend, 2).await;
+            let _head = place.head().await;
+            pending::<()>().await;
+        };
+        assert!(timeout(Duration::from_millis(200), waiting).await.is_err());
+        wait_for_leases(&backend, 1).await;
     }
 }
