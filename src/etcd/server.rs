@@ -39,6 +39,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without an open call after which a connection is closed: its slot is free for others, and clients of gRPC connect again
 /// with their next call. Also the time limit for the first call and for the head of a request over HTTP/2.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of a connection that may be on their way. The library also takes half of them as its budget for small DATA frames that
+/// are not read yet, and counts some 250 octets for each: this has room for 10,000 watch requests in a burst.
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Octets of a call that may be on their way: a request of the largest size needs no pause.
+const STREAM_WINDOW: u32 = 2 << 20;
 /// Largest list of headers of a request, in octets.
 const MAX_HEADERS: u32 = 16 * 1024;
 /// Pause after which a silent HTTP/2 client is pinged; without an answer in as long again it is disconnected.
@@ -221,6 +226,54 @@ mod tests {
         let mut received = vec![];
         let closed = timeout(Duration::from_secs(20), stream.read_to_end(&mut received)).await;
         assert!(closed.is_ok(), "the connection stays open after {}", sent.escape_ascii());
+    }
+
+    /// Returns a frame on a stream.
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&len[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    #[tokio::test]
+    async fn burst_of_small_messages_is_served() {
+        const PING: u8 = 6;
+        const GOAWAY: u8 = 7;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let settings = Settings {
+            store: Store::new(mpsc::channel(1).0),
+            tokens: None,
+            tls: None,
+            client_urls: watch::channel(BTreeMap::new()).1,
+        };
+        tokio::spawn(Server::new(settings, shutdown.clone()).serve(listener));
+        let _stop = shutdown.drop_guard();
+        let field = |head: &[u8], value: &str| [head, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+        // POST, http, :path, :authority and content-type by their indexes (RFC 7541 §A).
+        let head = [
+            vec![0x83, 0x86],
+            field(&[0x04], "/etcdserverpb.Watch/Watch"),
+            field(&[0x01], "localhost"),
+            field(&[0x0f, 0x10], "application/grpc"),
+        ];
+        // A WatchRequest that asks for the progress. All of them fit into the first window of HTTP/2, of 65,535 octets.
+        let request = frame(0, 0, 1, &[0, 0, 0, 0, 2, 0x1a, 0]);
+        let burst = [PREFACE, SETTINGS, &frame(1, 4, 1, &head.concat()), &request.repeat(2_000)].concat();
+        let (mut received, mut sent) = TcpStream::connect(address).await.unwrap().into_split();
+        tokio::spawn(async move {
+            sent.write_all(&[burst, frame(PING, 0, 0, &[7; 8])].concat()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        loop {
+            let mut head = [0; 9];
+            timeout(Duration::from_secs(20), received.read_exact(&mut head)).await.unwrap().unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            received.read_exact(&mut payload).await.unwrap();
+            assert!(head[3] != GOAWAY, "{}", payload.escape_ascii());
+            if head[3] == PING && head[4] == 1 && payload == [7; 8] {
+                return;
+            }
+        }
     }
 
     #[tokio::test]
