@@ -29,11 +29,6 @@ use crate::accept::{accept_connections, set_options};
 const MAX_CONNECTIONS: usize = 4096;
 /// Calls of one connection at a time: watches and waits for locks last.
 const MAX_STREAMS: u32 = 4096;
-/// Window of a connection in octets (RFC 9113 §5.2). h2 lets a client send small frames ahead up to half the window, each counted as
-/// 256 octets, and ends the connection above that: a client may begin 8,000 watches at once.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Window of a call in octets.
-const STREAM_WINDOW: u32 = 1 << 20;
 /// Time limit for a TLS handshake with the first octets behind it, and for the head of a request over HTTP/1.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without an open call after which a connection is closed: its slot is free for others, and clients of gRPC connect again
