@@ -548,7 +548,7 @@ fn invalid_configurations_are_refused() {
         ),
         (
             "dns: {transfer: {allow: [\"key:xfr\"]}}",
-            "1:25: a TSIG key without `dns.keys_dir` (set `keys_dir: /etc/muster/tsig`)",
+            "1:26: a TSIG key without `dns.keys_dir` (set `keys_dir: /etc/muster/tsig`)",
         ),
         (
             "dns: {keys_dir: k, transfer: {notify: [10.0.0.9, {address: 10.0.0.9, key: xfr}], allow: [any]}}",

@@ -1,4 +1,4 @@
-//! `dns.transfer:`
+//! Settings of zone transfers: `dns.transfer`.
 
 use std::net::SocketAddr;
 

@@ -8,9 +8,8 @@ use tokio::sync::watch;
 use super::{Context, folders::Folders};
 use crate::{
     dns::{
-        engine,
-        notify::{self, Secondary},
-        publish,
+        engine, publish,
+        secondaries::{self, Secondary},
         server::transfers::{Settings, Transfers},
         transfer::tsig::Keys,
         zone::Tables,
@@ -54,13 +53,13 @@ pub(super) fn notify(
     tables: &Arc<ArcSwap<Tables>>,
     listening: &[SocketAddr],
 ) {
-    let secondaries = &context.config.dns.transfer.notify;
-    if secondaries.is_empty() {
+    let listed = &context.config.dns.transfer.notify;
+    if listed.is_empty() {
         return;
     }
     let secondary = |listed: &crate::config::Secondary| Secondary { address: listed.address, key: listed.key.clone() };
-    let settings = notify::Settings {
-        secondaries: secondaries.iter().map(secondary).collect(),
+    let settings = secondaries::Settings {
+        secondaries: listed.iter().map(secondary).collect(),
         sources: listening.iter().map(SocketAddr::ip).collect(),
         keys,
         tables: tables.clone(),
@@ -68,5 +67,5 @@ pub(super) fn notify(
         primary: published.primary.subscribe(),
         counts: context.metrics.transfers.clone(),
     };
-    context.tasks.spawn("NOTIFY sender", notify::run(settings, context.shutdown.clone()));
+    context.tasks.spawn("NOTIFY sender", secondaries::run(settings, context.shutdown.clone()));
 }

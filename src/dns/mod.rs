@@ -13,10 +13,10 @@
 pub mod answer;
 pub mod engine;
 pub mod message;
-pub mod notify;
 pub mod publish;
 pub mod recursion;
 pub mod resolver;
+pub mod secondaries;
 pub mod server;
 mod socket;
 pub mod transfer;

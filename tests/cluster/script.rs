@@ -436,6 +436,17 @@ impl Cluster {
         self.process(at).serial_ceiling.send_replace(ceiling);
     }
 
+    /// Sets the serial of the generated zones that a node announces.
+    pub(crate) fn announce_serial(&self, at: &str, serial: Option<u32>) {
+        self.process(at).zone_serial.send_replace(serial);
+    }
+
+    /// Serials of the generated zones that a node knows of its live peers.
+    pub(crate) fn zone_serials(&self, at: &str) -> Vec<(String, u32)> {
+        let known = self.process(at).zone_serials.borrow().clone();
+        known.iter().map(|(name, serial)| (name.to_string(), *serial)).collect()
+    }
+
     /// Gossip addresses of the peers that a node reaches.
     pub(crate) fn peers(&self, by: &str) -> BTreeSet<SocketAddr> {
         self.process(by).peers.borrow().clone()

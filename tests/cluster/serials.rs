@@ -17,6 +17,31 @@ async fn restart(cluster: &mut Cluster, name: &'static str, join: &[&'static str
 }
 
 #[tokio::test(start_paused = true)]
+async fn serials_of_live_peers_that_serve_transfers_are_known() {
+    let mut cluster = Cluster::running(ALL).await;
+    let known = |serials: &[(&str, u32)]| -> Vec<(String, u32)> {
+        serials.iter().map(|(name, serial)| ((*name).to_owned(), *serial)).collect()
+    };
+    assert_eq!(cluster.zone_serials("a"), []);
+    cluster.announce_serial("a", Some(7));
+    cluster.announce_serial("c", Some(9));
+    cluster.until(ms(1000), "both are known", |c| c.zone_serials("b") == known(&[("a", 7), ("c", 9)])).await;
+    cluster.until(ms(1000), "no node knows its own", |c| c.zone_serials("c") == known(&[("a", 7)])).await;
+    // Frequent changes are announced at a bounded rate, the last one always.
+    for serial in 10..1000 {
+        cluster.announce_serial("c", Some(serial));
+        sleep(ms(1)).await;
+    }
+    cluster.until(ms(1000), "the last one is known", |c| c.zone_serials("a") == known(&[("c", 999)])).await;
+    cluster.announce_serial("a", None);
+    cluster.until(ms(1000), "a serves none", |c| c.zone_serials("b") == known(&[("c", 999)])).await;
+    cluster.kill("c").await;
+    cluster.until(ms(8000), "c is gone", |c| c.zone_serials("b") == known(&[])).await;
+    restart(&mut cluster, "c", &["a"]).await;
+    assert_eq!(cluster.zone_serials("b"), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn next_run_is_handed_the_bound_of_the_former_one() {
     let mut cluster = Cluster::running(ALL).await;
     assert_eq!(cluster.former_serial("c"), None);

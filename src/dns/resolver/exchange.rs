@@ -4,20 +4,18 @@
 //! §9.2). Replies whose question differs, letter case included, are ignored. Truncated replies are retried over TCP.
 
 use std::{
-    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use fastrand::Rng;
-use nix::net::if_::if_nametoindex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
     time::{Instant, timeout_at},
 };
 
-use super::{error::UpstreamError, secure::Secure};
+use super::{error::UpstreamError, reachable::reachable, secure::Secure};
 use crate::{
     dns::{
         answer::Ede,
@@ -84,14 +82,6 @@ async fn once(upstream: &UpstreamAddress, secure: &Secure, message: &Message) ->
         return datagram(reachable(upstream)?, message).await;
     }
     parse_stream_reply(message, &secure.ask(upstream, &message.octets).await?)
-}
-
-/// Returns the address to connect to. The index of an interface may change, so it is looked up for each query.
-pub(super) fn reachable(upstream: &UpstreamAddress) -> io::Result<SocketAddr> {
-    upstream.socket_address(|name| if_nametoindex(name).ok()).ok_or_else(|| {
-        let interface = upstream.interface.as_deref().unwrap_or_default();
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}"))
-    })
 }
 
 /// Parses a reply received over a connection; it must not be truncated.

@@ -14,6 +14,7 @@ mod exchange;
 mod fetch;
 mod flights;
 pub mod host_lookup;
+mod reachable;
 mod screen;
 mod secure;
 pub mod system;

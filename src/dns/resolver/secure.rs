@@ -32,7 +32,7 @@ use tokio_rustls::{
 };
 use tracing::debug;
 
-use super::{error::UpstreamError, exchange::reachable};
+use super::{error::UpstreamError, reachable::reachable};
 use crate::model::upstream_address::{UpstreamAddress, UpstreamTransport};
 
 /// Idle timeout of a connection (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).

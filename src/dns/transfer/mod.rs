@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! publish ─► journal ─► reply: AXFR or differences ─► messages ─► tsig ─► connection
-//!                └────► notify ─► secondaries
+//!                └────► NOTIFY ─► secondaries
 //! ```
 //!
 //! All modules are core: the server of connections and the sender of NOTIFY are adapters ([`server`](super::server),
-//! [`notify`](super::notify)).
+//! [`secondaries`](super::secondaries)).
 
 pub mod access;
 pub mod journal;
