@@ -54,6 +54,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
         Refusal::LeaseExists(_) => (Code::FailedPrecondition, "etcdserver: lease already exists"),
         Refusal::NoKey(_) => (Code::InvalidArgument, "etcdserver: key not found"),
         Refusal::DuplicateKey(_) => (Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+        Refusal::TooLarge => (Code::ResourceExhausted, "etcdserver: request is too large"),
         // No request of etcd's API creates a session.
         Refusal::SessionExists(_) => return Status::unknown(refusal.to_string()),
     };
@@ -111,6 +112,7 @@ mod tests {
             (Refusal::LeaseExists(LeaseId(1)), Code::FailedPrecondition, "etcdserver: lease already exists"),
             (Refusal::NoKey(key()), Code::InvalidArgument, "etcdserver: key not found"),
             (Refusal::DuplicateKey(key()), Code::InvalidArgument, "etcdserver: duplicate key given in txn request"),
+            (Refusal::TooLarge, Code::ResourceExhausted, "etcdserver: request is too large"),
         ];
         for (refusal, code, text) in cases {
             let status = failed(&StoreError::Refused(refusal));

@@ -357,4 +357,7 @@ pub enum Refusal {
     /// A transaction writes a key twice.
     #[error("the transaction writes key {0} twice")]
     DuplicateKey(Key),
+    /// The results of a transaction exceed 4 MiB, or its ranges visit more than 100,000 keys.
+    #[error("the results of the transaction exceed 4 MiB or 100,000 keys: split it")]
+    TooLarge,
 }

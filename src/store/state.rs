@@ -5,6 +5,7 @@
 //! clone that replaces the state if the command succeeds.
 
 mod batch;
+mod budget;
 mod history;
 mod operation;
 mod read;
@@ -226,7 +227,7 @@ impl State {
     /// Carries out a command on this state, a clone of the state `before`.
     fn execute(&mut self, before: &Self, batch: &mut Batch, command: Command) -> Result<Done, Refusal> {
         match command {
-            Command::Operate(operations) => return Ok(self.operate(batch, operations)),
+            Command::Operate(operations) => return self.operate(batch, operations),
             Command::Transact(transaction) => {
                 return self.transact(before, batch, transaction).map(Done::Transacted);
             }

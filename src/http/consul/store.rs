@@ -119,6 +119,9 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         StoreError::NoLeader | StoreError::Unreachable => failed(format!("No cluster leader: {error}.")),
         StoreError::Stopping => ApiError(StatusCode::SERVICE_UNAVAILABLE, "The agent is shutting down.".to_owned()),
         StoreError::Membership(reason) => ApiError(StatusCode::CONFLICT, reason.clone()),
+        StoreError::Refused(Refusal::TooLarge) => {
+            ApiError(StatusCode::PAYLOAD_TOO_LARGE, format!("{}.", Refusal::TooLarge))
+        }
         StoreError::Refused(refusal) => failed(refusal.to_string()),
     }
 }
@@ -135,6 +138,7 @@ mod tests {
             (StoreError::Unreachable, 500, "No cluster leader"),
             (StoreError::Membership("host-b is no member".to_owned()), 409, "host-b is no member"),
             (StoreError::Stopping, 503, "The agent is shutting down"),
+            (StoreError::Refused(Refusal::TooLarge), 413, "the results of the transaction exceed 4 MiB"),
         ];
         for (error, status, text) in cases {
             let ApiError(found, body) = store_error(&error);

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{State, batch::Batch};
+use super::{State, batch::Batch, budget::Budget};
 use crate::store::{
-    command::{Done, Operation, OperationFailure, OperationFailureReason as Reason},
+    command::{Done, Operation, OperationFailure, OperationFailureReason as Reason, Refusal},
     entry::{Entry, KeyEntry},
     key::{Key, KeyRange},
     session::SessionId,
@@ -12,16 +12,25 @@ use crate::store::{
 
 impl State {
     /// Carries out operations, each with the effects of those before it. Lists all failures.
-    pub(super) fn operate(&mut self, batch: &mut Batch, operations: Vec<Operation>) -> Done {
+    ///
+    /// # Errors
+    /// The results are too large.
+    pub(super) fn operate(&mut self, batch: &mut Batch, operations: Vec<Operation>) -> Result<Done, Refusal> {
+        let mut budget = Budget::new();
         let mut entries = vec![];
         let mut failures = vec![];
         for (index, operation) in operations.into_iter().enumerate() {
+            // Results of writes are not larger than the request.
+            let reads = matches!(operation, Operation::Get(_) | Operation::GetPrefix(_));
             match self.carry_out(batch, operation) {
-                Ok(results) => entries.extend(results),
+                Ok(results) => {
+                    budget.take(results.len() as u64, if reads { &results } else { &[] })?;
+                    entries.extend(results);
+                }
                 Err(reason) => failures.push(OperationFailure { index, reason }),
             }
         }
-        if failures.is_empty() { Done::Operated(entries) } else { Done::Failed(failures) }
+        Ok(if failures.is_empty() { Done::Operated(entries) } else { Done::Failed(failures) })
     }
 
     fn carry_out(&mut self, batch: &mut Batch, operation: Operation) -> Result<Vec<KeyEntry>, Reason> {

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use super::{State, batch::Batch};
+use super::{State, batch::Batch, budget::Budget};
 use crate::store::{
     command::{
         Comparison, Condition, Put, PutLease, Refusal, Target, Transaction, TransactionOutcome, TransactionRequest,
@@ -25,13 +25,14 @@ impl State {
     ) -> Result<TransactionOutcome, Refusal> {
         transaction.check_writes()?;
         before.check_transaction(&transaction)?;
-        self.take_branch(before, batch, transaction)
+        self.take_branch(before, batch, &mut Budget::new(), transaction)
     }
 
     fn take_branch(
         &mut self,
         before: &Self,
         batch: &mut Batch,
+        budget: &mut Budget,
         transaction: Transaction,
     ) -> Result<TransactionOutcome, Refusal> {
         let succeeded = before.holds_all(&transaction.conditions);
@@ -39,15 +40,26 @@ impl State {
         let mut responses = Vec::with_capacity(requests.len());
         for request in requests {
             responses.push(match request {
-                // A past revision is read from the state before: the changes of this one are not in the history yet.
-                TransactionRequest::Range(range) if range.revision.is_some() => {
-                    TransactionResponse::Range(before.range(&range)?)
+                TransactionRequest::Range(range) => {
+                    // A past revision is read from the state before: the changes of this one are not in the history yet.
+                    let state = if range.revision.is_some() { before } else { &*self };
+                    let answer = state.range(&range)?;
+                    budget.take(if range.count_only { 0 } else { answer.count }, &answer.entries)?;
+                    TransactionResponse::Range(answer)
                 }
-                TransactionRequest::Range(range) => TransactionResponse::Range(self.range(&range)?),
-                TransactionRequest::Put(put) => TransactionResponse::Put(self.put(batch, put)),
-                TransactionRequest::Delete { range, with_previous } => self.delete(batch, &range, with_previous),
+                TransactionRequest::Put(put) => {
+                    let previous = self.put(batch, put);
+                    budget.take(1, previous.as_slice())?;
+                    TransactionResponse::Put(previous)
+                }
+                TransactionRequest::Delete { range, with_previous } => {
+                    let (deleted, previous) = self.delete(batch, &range, with_previous);
+                    // Keys without results are visited once in all transactions.
+                    budget.take(0, &previous)?;
+                    TransactionResponse::Delete { deleted, previous }
+                }
                 TransactionRequest::Transact(nested) => {
-                    TransactionResponse::Transact(self.take_branch(before, batch, *nested)?)
+                    TransactionResponse::Transact(self.take_branch(before, batch, budget, *nested)?)
                 }
             });
         }
@@ -70,7 +82,8 @@ impl State {
         previous.map(|entry| KeyEntry { key, entry })
     }
 
-    fn delete(&mut self, batch: &mut Batch, range: &KeyRange, with_previous: bool) -> TransactionResponse {
+    /// Deletes the keys of a range. Returns their number and, on request, their entries.
+    fn delete(&mut self, batch: &mut Batch, range: &KeyRange, with_previous: bool) -> (u64, Vec<KeyEntry>) {
         let mut previous = self.entries_of(range);
         for KeyEntry { key, .. } in &previous {
             self.replace(batch, key, None);
@@ -79,7 +92,7 @@ impl State {
         if !with_previous {
             previous.clear();
         }
-        TransactionResponse::Delete { deleted, previous }
+        (deleted, previous)
     }
 
     /// Checks the requests of the branches that will be taken.

@@ -126,3 +126,46 @@ fn index_of_a_deleted_prefix_never_falls() {
     let changed = store.operate(set("old/b", "2"));
     assert_eq!(store.index(&old), changed);
 }
+
+/// Results are bounded for all voters and forwarding nodes alike: nothing of a transaction above the bound is applied.
+#[test]
+fn transaction_with_large_results_is_refused_as_a_whole() {
+    let mut store = Scenario::new();
+    let content = "x".repeat(512 << 10);
+    for number in 0..10 {
+        store.operate(set(&format!("large/{number}"), &content));
+    }
+    let large = KeyRange::prefix("large/");
+    let range = |limit| TransactionRequest::Range(Range { limit, ..Range::all(large.clone()) });
+    let with_previous = TransactionRequest::Delete { range: large.clone(), with_previous: true };
+    let nested = TransactionRequest::Transact(Box::new(requests(vec![range(5)])));
+    let refused = [
+        Command::Transact(requests(vec![put("a", "1"), range(0)])),
+        Command::Transact(requests(vec![range(4), put("a", "1"), range(5)])),
+        Command::Transact(requests(vec![range(4), nested])),
+        Command::Transact(requests(vec![with_previous])),
+        Command::Operate(vec![set("a", "1"), Operation::GetPrefix(value("large/"))]),
+        Command::Operate(vec![Operation::Get(key("large/1")); 9]),
+    ];
+    for command in refused {
+        assert_eq!(store.refused(command.clone()), Refusal::TooLarge, "{command:?}");
+    }
+    store.transact(requests(vec![range(4), put("a", "1"), range(3)]));
+    store.transact(requests(vec![delete(large)]));
+    assert_eq!(store.content(), "a=1");
+}
+
+#[test]
+fn transaction_whose_ranges_visit_many_keys_is_refused() {
+    let mut store = Scenario::new();
+    for number in 0..1000 {
+        store.operate(set(&format!("many/{number}"), ""));
+    }
+    let range = |count_only| {
+        let all = Range::all(KeyRange::prefix("many/"));
+        TransactionRequest::Range(Range { limit: 1, count_only, ..all })
+    };
+    store.transact(requests(vec![range(false); 100]));
+    store.transact(requests(vec![range(true); 128]));
+    assert_eq!(store.refused(Command::Transact(requests(vec![range(false); 101]))), Refusal::TooLarge);
+}
