@@ -272,8 +272,10 @@ impl Running {
             seed: fastrand::u64(..),
         };
         let serial_ceiling = watch::channel(0).1;
+        let zone_serial = watch::channel(None).1;
+        let metrics = Gossip::default();
         let inputs =
-            Inputs { own: announcements, link, commands: queue, rejected, metrics: Gossip::default(), serial_ceiling };
+            Inputs { own: announcements, link, commands: queue, rejected, metrics, serial_ceiling, zone_serial };
         let outputs = Outputs {
             view,
             members,
@@ -282,6 +284,7 @@ impl Running {
             events: watch::channel(Default::default()).0,
             synced: watch::channel(false).0,
             former_serial: watch::channel(None).0,
+            zone_serials: watch::channel(Arc::default()).0,
         };
         let shutdown = CancellationToken::new();
         let running = node::run(settings, inputs, outputs, shutdown.clone());

@@ -203,6 +203,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         rejected: Arc::new(Rejected::default()),
         metrics: Gossip::default(),
         serial_ceiling: watch::channel(0).1,
+        zone_serial: watch::channel(None).1,
     };
     let outputs = Outputs {
         view,
@@ -212,6 +213,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         events: watch::channel(Default::default()).0,
         synced: watch::channel(false).0,
         former_serial: watch::channel(None).0,
+        zone_serials: watch::channel(Arc::default()).0,
     };
     let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
     Host { address: own.address, view: seen, running, _announced: announced }
