@@ -6,7 +6,6 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,7 +21,7 @@ use crate::{
     store::{
         message::Description,
         peers::Peers,
-        raft::{Voter, VoterError},
+        raft::{self, Voter, VoterError},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -146,21 +145,12 @@ fn own_id(folder: &Path) -> io::Result<u64> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = random_id()?;
             fs::create_dir_all(folder)?;
-            restrict(folder)?;
+            raft::restrict(folder)?;
             write_id(folder, id)?;
             Ok(id)
         }
-        Ok(id) => {
-            restrict(folder)?;
-            Ok(id)
-        }
-        Err(error) => Err(error),
+        read => read.and_then(|id| raft::restrict(folder).map(|()| id)),
     }
-}
-
-/// Lets only the owner into a folder of the store: its files have the values of all keys. Corrects folders of earlier versions.
-pub(super) fn restrict(folder: &Path) -> io::Result<()> {
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 /// Reads the id in the store's folder.

@@ -10,7 +10,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::member::{ID, random_id, read_id, restrict, write_id};
+use super::member::{ID, random_id, read_id, write_id};
 use crate::store::raft::{self, RecoverStateError, RecoveredState};
 
 /// Suffix of the folder that is being written.
@@ -85,7 +85,7 @@ pub(crate) async fn recover(folder: &Path, node: &str) -> Result<Recovered, Reco
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
         _ => fs::create_dir(&new).map_err(at(&new))?,
     }
-    restrict(&new).and_then(|()| restrict(folder)).map_err(at(&new))?;
+    raft::restrict(&new).and_then(|()| raft::restrict(folder)).map_err(at(&new))?;
     let new_id = random_id().map_err(at(&new))?;
     let state = raft::recover(folder, &new, node, id, new_id).await?;
     write_id(&new, new_id).map_err(at(&new))?;

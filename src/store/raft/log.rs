@@ -148,13 +148,18 @@ pub(super) struct Log {
 
 type IoError = StorageError<MemberId>;
 
+/// Lets only the owner into a folder of the store: its files have the values of all keys, and the library of the log gives them the
+/// default permissions. Corrects folders of earlier versions.
+pub(in crate::store) fn restrict(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
 impl Log {
     /// Opens the log in a folder, which it locks. An entry at the end that was not written completely, and so never
     /// acknowledged, is removed.
     pub(super) fn open(folder: &Path, metrics: metrics::Store) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        // The log has the values of all keys, and the library gives its files the default permissions.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+        restrict(folder)?;
         // A folder that is not in its parent after a loss of power takes the log with it.
         for parent in folder.ancestors().skip(1).take(2).filter(|parent| parent.is_dir()) {
             File::open(parent)?.sync_all()?;

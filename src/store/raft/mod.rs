@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::recovery::{RecoverStateError, RecoveredState};
 pub(super) use self::{
     batch::Batch,
+    log::restrict,
     machine::Applied,
     recovery::recover,
     voter::{Role, Voter, VoterError},

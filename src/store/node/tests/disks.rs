@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -178,6 +178,21 @@ fn newest_file(folder: &Path) -> PathBuf {
 fn written(path: &Path) -> u64 {
     let octets = fs::read(path).unwrap();
     octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last as u64 + 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_of_a_voter_are_open_to_their_owner_only() {
+    let mut cluster = Cluster::start(1, 0).await;
+    put(cluster.store("a"), "key", "secret").await;
+    let folders = [cluster.data("a"), cluster.data("a").join("log")];
+    let modes = || folders.each_ref().map(|folder| fs::metadata(folder).unwrap().permissions().mode() & 0o777);
+    assert_eq!(modes(), [0o700, 0o700]);
+    // Those of an earlier version are corrected.
+    cluster.stop("a").await;
+    folders.iter().for_each(|folder| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap());
+    cluster.run("a").await;
+    assert_eq!(get(cluster.store("a"), "key").await.as_deref(), Some("secret"));
+    assert_eq!(modes(), [0o700, 0o700]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
