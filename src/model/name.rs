@@ -198,6 +198,11 @@ impl Name {
     }
 }
 
+/// Reports whether a name in wire form ends in the octets of another, which is in lower case. Length octets are below those of letters.
+pub fn ends_with(name: &[u8], suffix: &[u8]) -> bool {
+    name.len() >= suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+}
+
 /// Parses an escape after its backslash: three digits for an octet, or the character itself.
 fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
     let first = bytes.next().ok_or(NameError::Escape)?;

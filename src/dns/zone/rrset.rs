@@ -3,7 +3,10 @@
 //! RDATA that ends in a name of its zone is stored without the origin, and the assembler appends the origin of the queried
 //! zone. Alias domains therefore share records and answer with names of their own.
 
-use crate::model::{name::Name, zone::target_at};
+use crate::model::{
+    name::{Name, ends_with},
+    zone::target_at,
+};
 
 use crate::dns::message::codes::rtype;
 
@@ -72,11 +75,6 @@ impl Rdata {
             _ => Self::fixed(rdata),
         }
     }
-}
-
-/// Reports whether a name ends in another one, which is in lower case. Length octets are below those of letters.
-fn ends_with(name: &[u8], suffix: &[u8]) -> bool {
-    name.len() >= suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
 }
 
 /// Reports whether a label of `name` ends at offset `at`. Octets equal to the origin may be inside a label.

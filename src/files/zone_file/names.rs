@@ -6,7 +6,7 @@ use super::{
     Fault,
     lexer::{Form, Token},
 };
-use crate::model::name::{MAX_LABEL, MAX_NAME, Name, NameError};
+use crate::model::name::{MAX_LABEL, MAX_NAME, Name, NameError, ends_with};
 
 /// Parser of the names of one entry.
 pub(super) struct Names<'a> {
@@ -108,9 +108,7 @@ impl WrittenName {
         let Some((_, suffix)) = zone.wire().split_last() else { return false };
         let mut rest = &self.wire[..self.len];
         // Fast path for almost every name.
-        let is_suffix =
-            |rest: &[u8]| rest.len() >= suffix.len() && rest[rest.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
-        if !is_suffix(rest) || self.labels().nth(1).is_none() {
+        if !ends_with(rest, suffix) || self.labels().nth(1).is_none() {
             return false;
         }
         while rest.len() > suffix.len() {
