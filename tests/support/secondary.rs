@@ -199,7 +199,7 @@ fn power_dns(setup: &Setup<'_>, folder: &Path) -> Command {
     let filled = sqlite.finish_with(&script);
     assert!(filled.status.success(), "{filled:?}");
     let config = format!(
-        "launch=gsqlite3\ngsqlite3-database={}\nlocal-address={}\nlocal-port={}\nsecondary=yes\nxfr-cycle-interval=1\n\
+        "launch=gsqlite3\ngsqlite3-database={}\nlocal-address={}\nlocal-port={}\nslave=yes\nslave-cycle-interval=1\n\
          socket-dir={}\nguardian=no\ndaemon=no\ndisable-syslog=yes\nreceiver-threads=1\ndistributor-threads=1\nretrieval-threads=1\ncache-ttl=0\n\
          query-cache-ttl=0\nnegquery-cache-ttl=0\nzone-cache-refresh-interval=0\nallow-notify-from=127.0.0.0/8\nloglevel=4\n",
         database.display(),
@@ -207,11 +207,7 @@ fn power_dns(setup: &Setup<'_>, folder: &Path) -> Command {
         listen.port(),
         folder.display()
     );
-    fs::write(
-        folder.join("pdns.conf"),
-        config.replace("secondary=yes\nxfr-cycle-interval=1", "slave=yes\nslave-cycle-interval=1"),
-    )
-    .unwrap();
+    fs::write(folder.join("pdns.conf"), config).unwrap();
     let mut command = process::command("pdns_server");
     command.arg(format!("--config-dir={}", folder.display()));
     command
