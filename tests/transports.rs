@@ -74,7 +74,7 @@ impl Server {
         };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let worker = udp::serve(socket, tables.clone(), engine, (None, None), &metrics, shutdown.clone()).unwrap();
+            let worker = udp::serve(socket, tables.clone(), engine, None, None, &metrics, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(worker));
         }
         Self { address, shutdown, tasks }

@@ -35,7 +35,8 @@ pub(super) fn serve_datagrams(
     listeners: Vec<DnsListener>,
     tables: &Arc<ArcSwap<Tables>>,
     resolution: &Resolution,
-    (settings, transfers): (&Arc<Settings>, &Option<Transfers>),
+    settings: &Arc<Settings>,
+    transfers: &Option<Transfers>,
     first_exchange: Option<Arc<FirstExchange>>,
 ) -> Result<Started, DaemonError> {
     let engine = {
@@ -47,8 +48,9 @@ pub(super) fn serve_datagrams(
         let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
         for socket in datagrams {
             let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
-            let others = (resolver, transfers.clone());
-            let workers = udp::serve(socket, tables.clone(), engine.clone(), others, &context.metrics.dns, shutdown);
+            let (engine, transfers) = (engine.clone(), transfers.clone());
+            let metrics = &context.metrics.dns;
+            let workers = udp::serve(socket, tables.clone(), engine, resolver, transfers, metrics, shutdown);
             context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
         }
         waiting.push((address, connections));

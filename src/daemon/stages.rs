@@ -237,7 +237,7 @@ impl Stages {
         let engine = dns::engine_settings(config, resolution.recursion.clone())?;
         let server = transfers::server(&datagrams, &keys, &outgoing, tables, &engine);
         let started =
-            dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, (&engine, &server), awaited.clone())?;
+            dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, &engine, &server, awaited.clone())?;
         if let Some(awaited) = awaited {
             let ended = !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
             // This run knows neither the view of its peers nor the serials of the former run.

@@ -8,8 +8,7 @@ use tokio::sync::watch;
 use super::{Context, folders::Folders};
 use crate::{
     dns::{
-        engine, publish,
-        secondaries::{self, Secondary},
+        engine, publish, secondaries,
         server::transfers::{Settings, Transfers},
         transfer::tsig::Keys,
         zone::Tables,
@@ -53,13 +52,12 @@ pub(super) fn notify(
     tables: &Arc<ArcSwap<Tables>>,
     listening: &[SocketAddr],
 ) {
-    let listed = &context.config.dns.transfer.notify;
-    if listed.is_empty() {
+    let secondaries = context.config.dns.transfer.notify.clone();
+    if secondaries.is_empty() {
         return;
     }
-    let secondary = |listed: &crate::config::Secondary| Secondary { address: listed.address, key: listed.key.clone() };
     let settings = secondaries::Settings {
-        secondaries: listed.iter().map(secondary).collect(),
+        secondaries,
         sources: listening.iter().map(SocketAddr::ip).collect(),
         keys,
         tables: tables.clone(),

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -55,13 +55,12 @@ pub struct Publisher {
     serial: Serial,
     ceiling: watch::Sender<u32>,
     data_dir: DataDir,
-    node: Label,
     transfers: Transfers,
     /// True if this node was the primary of the generated zones at the last publication.
     was_primary: bool,
 }
 
-/// What the publisher tells the servers of transfers, and the peers.
+/// State that the publisher shares with the servers of transfers, and announces to the peers.
 #[derive(Clone, Debug)]
 pub struct Transfers {
     /// True if this node serves transfers.
@@ -86,6 +85,10 @@ impl Transfers {
             announced: watch::Sender::new(None),
             published: watch::Sender::new(()),
         }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,19 +118,16 @@ impl Publisher {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
         let shown = watch::Sender::new(catalog.clone());
-        let node = tables.node_name().clone();
-        let zones = Arc::default();
         Self {
             catalog,
             shown,
-            zones,
+            zones: Arc::default(),
             tables,
             published,
             previous,
             serial,
             ceiling,
             data_dir,
-            node,
             transfers,
             was_primary: false,
         }
@@ -175,27 +175,22 @@ impl Publisher {
 
     /// Follows the primary of the generated zones. Returns whether the serial has to be published.
     fn follow_primary(&mut self, peers: &BTreeMap<Label, u32>) -> bool {
-        let primary = Primary::elect(&self.node, self.transfers.serves, peers);
+        let node = self.tables.node_name();
+        let primary = Primary::elect(node, self.transfers.serves, peers);
         let former = self.transfers.primary.borrow().clone();
         let is_behind = primary.take_over(&former, &mut self.serial, peers);
         let is_other = match &primary {
             Primary::Peer(_, serial) => *serial != self.tables.serial(),
-            Primary::Own | Primary::Nobody => matches!(former, Primary::Peer(..)),
+            Primary::Own | Primary::Absent => matches!(former, Primary::Peer(..)),
         };
         if primary.name() != former.name() {
             if let Primary::Own | Primary::Peer(..) = primary {
-                info!(primary = %primary.name().unwrap_or(&self.node), "primary of the generated zones");
+                info!(primary = %primary.name().unwrap_or(node), "primary of the generated zones");
             }
             // Serials of two nodes do not belong to one sequence of contents.
-            self.transfers.journal.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.transfers.journal().clear();
         }
-        self.transfers.primary.send_if_modified(|known| {
-            let is_new = known.name() != primary.name() || matches!(primary, Primary::Peer(..));
-            if is_new {
-                *known = primary;
-            }
-            is_new
-        });
+        self.transfers.primary.send_replace(primary);
         is_behind || is_other
     }
 
@@ -225,9 +220,7 @@ impl Publisher {
         self.previous = self.published.swap(Arc::new(self.tables.clone()));
         if self.transfers.serves {
             // Zone files have serials of their own, so their changes are kept on every node.
-            let mut journal = self.transfers.journal.lock().unwrap_or_else(PoisonError::into_inner);
-            journal.push(self.previous.clone(), self.was_primary, touched, has_files);
-            drop(journal);
+            self.transfers.journal().push(self.previous.clone(), self.was_primary, touched, has_files);
             self.was_primary = *self.transfers.primary.borrow() == Primary::Own;
             self.transfers.announced.send_replace(Some(serial));
         }

@@ -22,14 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    answer::contents::ZoneRrset,
-    message::{
-        codes::{class, rtype},
-        query::HEADER,
-    },
+    message::codes::{class, rtype},
     transfer::{
+        access::Secondary,
+        messages::soa,
         primary::Primary,
-        tsig::{Key, Keys, sign_request},
+        tsig::{Keys, sign_request},
     },
     zone::{Tables, static_names::Kind},
 };
@@ -52,16 +50,7 @@ const MAX_RESPONSE: usize = 512;
 /// Response code NOERROR.
 const NO_ERROR: u8 = 0;
 
-/// A secondary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secondary {
-    /// Address.
-    pub address: SocketAddr,
-    /// Name of the key that signs the messages.
-    pub key: Option<Name>,
-}
-
-/// What the task needs.
+/// Settings of the task.
 pub struct Settings {
     /// The secondaries.
     pub secondaries: Vec<Secondary>,
@@ -97,8 +86,7 @@ struct Progress {
 
 /// Sends messages until `shutdown`.
 pub async fn run(mut settings: Settings, shutdown: CancellationToken) {
-    let (sources, counts) = (settings.sources.clone(), settings.counts.clone());
-    let mut task = Task { progress: HashMap::new(), sockets: Sockets::default(), sources, counts };
+    let mut task = Task::default();
     let mut wake = Instant::now();
     loop {
         let mut response = [0; MAX_RESPONSE];
@@ -111,17 +99,16 @@ pub async fn run(mut settings: Settings, shutdown: CancellationToken) {
                 continue;
             }
             () = sleep_until(wake) => wake = task.send_due(&settings).await,
-            (len, from) = task.sockets.receive(&mut response) => task.take_response(&response[..len], from),
+            (len, from) = task.sockets.receive(&mut response) => task.take_response(&response[..len], from, &settings.counts),
             () = shutdown.cancelled() => return,
         }
     }
 }
 
+#[derive(Default)]
 struct Task {
     progress: HashMap<(SocketAddr, Name), Progress>,
     sockets: Sockets,
-    sources: Vec<IpAddr>,
-    counts: Transfers,
 }
 
 impl Task {
@@ -130,13 +117,10 @@ impl Task {
         let now = Instant::now();
         let mut next = now + Duration::from_secs(3600);
         let tables = settings.tables.load_full();
-        let sends_generated = !matches!(*settings.primary.borrow(), Primary::Peer(..));
+        let primary = settings.primary.borrow().clone();
         let keys = settings.keys.borrow().clone();
-        let zones = tables.zones().filter(|zone| match zone.kind {
-            Kind::Discovery => sends_generated,
-            Kind::Consul => false,
-            Kind::Static => true,
-        });
+        let zones = tables.zones();
+        let zones = zones.filter(|zone| zone.kind != Kind::Consul && primary.other_sender(zone.kind).is_none());
         let mut known = Vec::new();
         for zone in zones {
             let serial = tables.serial_of(zone);
@@ -160,25 +144,24 @@ impl Task {
                 let id = fastrand::u16(..);
                 if sent >= MAX_MESSAGES {
                     info!(secondary = %secondary.address, zone = %zone.origin, serial, "secondary does not respond to NOTIFY");
-                    self.counts.notify(NotifyOutcome::Unanswered);
+                    settings.counts.notify(NotifyOutcome::Unanswered);
                     self.progress.insert(place, Progress { serial, id, sent, at: now, is_done: true });
                     continue;
                 }
                 let (ttl, rdata) = tables.soa_rdata(zone);
-                let soa = ZoneRrset { owner: Box::default(), rtype: rtype::SOA, ttl, rdata: vec![rdata] };
-                let mut message = message(id, &zone.origin, &soa);
+                let mut message = message(id, &zone.origin, ttl, &rdata);
                 if let Some(name) = &secondary.key {
                     match keys.get(name) {
-                        Some(key) => sign(key, &mut message, id),
+                        Some(key) => sign_request(key, &mut message, id, unix_now().as_secs()),
                         None => {
                             warn!(secondary = %secondary.address, key = %name, "NOTIFY is not signed: there is no such TSIG key");
                         }
                     }
                 }
-                if let Err(error) = self.sockets.send(&message, secondary.address, &self.sources).await {
+                if let Err(error) = self.sockets.send(&message, secondary.address, &settings.sources).await {
                     debug!(secondary = %secondary.address, %error, "NOTIFY not sent");
                 }
-                self.counts.notify(NotifyOutcome::Sent);
+                settings.counts.notify(NotifyOutcome::Sent);
                 next = next.min(now + FIRST_WAIT * (1 << sent));
                 self.progress.insert(place, Progress { serial, id, sent: sent + 1, at: now, is_done: false });
             }
@@ -190,7 +173,7 @@ impl Task {
         next
     }
 
-    fn take_response(&mut self, response: &[u8], from: SocketAddr) {
+    fn take_response(&mut self, response: &[u8], from: SocketAddr, counts: &Transfers) {
         let [i0, i1, flags, code, ..] = response else { return };
         // A response (QR) to a NOTIFY (opcode 4).
         if flags & 0xf8 != 0xa0 {
@@ -205,7 +188,7 @@ impl Task {
         progress.is_done = true;
         let rcode = code & 0x0f;
         let is_accepted = rcode == NO_ERROR;
-        self.counts.notify(if is_accepted { NotifyOutcome::Accepted } else { NotifyOutcome::Refused });
+        counts.notify(if is_accepted { NotifyOutcome::Accepted } else { NotifyOutcome::Refused });
         if !is_accepted {
             debug!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");
         }
@@ -264,24 +247,13 @@ fn is_route(from: IpAddr, to: IpAddr) -> bool {
 }
 
 /// Returns a NOTIFY message with the SOA in its answer section (RFC 1996 §3.7).
-fn message(id: u16, origin: &Name, soa: &ZoneRrset) -> Vec<u8> {
+fn message(id: u16, origin: &Name, ttl: u32, rdata: &[u8]) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     // Opcode NOTIFY, AA.
     message.extend_from_slice(&[0x24, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
     message.extend_from_slice(origin.wire());
     message.extend_from_slice(&rtype::SOA.to_be_bytes());
     message.extend_from_slice(&class::IN.to_be_bytes());
-    for rdata in &soa.rdata {
-        message.extend_from_slice(&[0xc0, HEADER as u8]);
-        message.extend_from_slice(&rtype::SOA.to_be_bytes());
-        message.extend_from_slice(&class::IN.to_be_bytes());
-        message.extend_from_slice(&soa.ttl.to_be_bytes());
-        message.extend_from_slice(&(rdata.len() as u16).to_be_bytes());
-        message.extend_from_slice(rdata);
-    }
+    soa(ttl, rdata).append_to(&mut message);
     message
-}
-
-fn sign(key: &Key, message: &mut Vec<u8>, id: u16) {
-    sign_request(key, message, id, unix_now().as_secs());
 }

@@ -4,22 +4,26 @@
 //! of the zone answers as this server does. What depends on the client or differs from node to node is left out: the order of
 //! records, reverse names of announced addresses, and the texts of `_why` names.
 
-use std::{collections::BTreeSet, ops::ControlFlow};
+use std::{collections::BTreeSet, iter::once};
 
-use super::{BindingRecords, Data, provenance::Match, provenance::Step, srv_rdata};
+use super::{
+    BindingRecords, Data,
+    provenance::{Match, Step},
+    srv_rdata,
+};
 use crate::{
     dns::{
         message::{codes::rtype, query::LookupName},
         zone::{
             Tables,
             rrset::{RRset, Rdata, Tail},
-            service::{SRV_FIELDS, Service},
+            service::{SRV_FIELDS, Service, dns_sd::ServiceType},
             static_names::{Kind, Zone},
         },
     },
     model::{
         catalog::Touched,
-        name::Label,
+        name::{Label, MAX_LABEL},
         registered_name::{RESERVED_SERVICE, RegisteredName},
         service::Protocol,
     },
@@ -48,35 +52,30 @@ pub struct ZoneRrset {
 pub type Owners = BTreeSet<Box<[u8]>>;
 
 impl Tables {
-    /// Passes every RRset of a zone but the SOA to `take`, until it breaks.
-    pub fn visit_zone<B>(&self, zone: &Zone, mut take: impl FnMut(ZoneRrset) -> ControlFlow<B>) -> ControlFlow<B> {
-        let mut visit = |owners: Owners, is_live: bool| {
-            for owner in owners {
-                // Static names may be those of services and nodes as well.
-                if !is_live && zone.kind.has_live_names() && !self.is_static(zone, &owner) {
-                    continue;
-                }
-                self.rrsets_of(zone, &owner).into_iter().try_for_each(&mut take)?;
-            }
-            ControlFlow::Continue(())
-        };
-        visit(Owners::from([Box::default()]), true)?;
+    /// Passes every RRset of a zone but the SOA to `take`, until it fails.
+    ///
+    /// # Errors
+    /// The error of `take`.
+    pub fn visit_zone<E>(&self, zone: &Zone, mut take: impl FnMut(ZoneRrset) -> Result<(), E>) -> Result<(), E> {
+        let mut visit = |owner: &[u8]| self.rrsets_of(zone, owner).into_iter().try_for_each(&mut take);
+        visit(&[])?;
         if zone.kind == Kind::Discovery {
             for (_, service) in self.services() {
-                visit(names_of_service(service), true)?;
+                names_of_service(service).iter().try_for_each(|owner| visit(owner))?;
             }
-            visit(browse_names(zone), true)?;
-            visit(self.node_names().map(|label| relative([label, RESERVED_SERVICE.as_bytes()])).collect(), true)?;
+            browse_names(zone).iter().try_for_each(|owner| visit(owner))?;
+            // A member and an external node may have the same name.
+            let nodes: Owners = self.node_names().filter_map(name_of_node).collect();
+            nodes.iter().try_for_each(|owner| visit(owner))?;
         }
-        visit(
-            zone.names.iter().map(|(owner, _)| owner).filter(|owner| !owner.is_empty()).map(Box::from).collect(),
-            false,
-        )
+        let owners: Owners = zone.names.iter().map(|(owner, _)| Box::from(owner)).collect();
+        // Static names may be those of services and nodes as well.
+        let is_static = |owner: &[u8]| !zone.kind.has_live_names() || self.is_static(zone, owner);
+        owners.iter().filter(|owner| !owner.is_empty() && is_static(owner)).try_for_each(|owner| visit(owner))
     }
 
-    /// Returns the owner names whose records a change of services and nodes may have changed; `before` are the tables without the
-    /// change.
-    pub fn touched_names(&self, before: &Self, zone: &Zone, touched: &Touched) -> Owners {
+    /// Returns the owner names of these tables whose records belong to touched services and nodes.
+    pub fn touched_names(&self, zone: &Zone, touched: &Touched) -> Owners {
         let mut owners = Owners::from([Box::default()]);
         if zone.kind != Kind::Discovery {
             return owners;
@@ -84,14 +83,12 @@ impl Tables {
         if !touched.services.is_empty() {
             owners.append(&mut browse_names(zone));
         }
-        for name in &touched.services {
-            for service in [before, self].into_iter().filter_map(|tables| tables.service(name.as_bytes())) {
-                owners.append(&mut names_of_service(service));
-            }
+        for service in touched.services.iter().filter_map(|name| self.service(name.as_bytes())) {
+            owners.append(&mut names_of_service(service));
         }
         let nodes = touched.nodes.iter().map(Label::as_bytes);
         let nodes = nodes.chain(touched.external.iter().map(RegisteredName::as_bytes));
-        owners.extend(nodes.map(|label| relative([label, RESERVED_SERVICE.as_bytes()])));
+        owners.extend(nodes.filter_map(name_of_node));
         owners
     }
 
@@ -105,19 +102,16 @@ impl Tables {
         }
         if let Match::Delegation { .. } = step.found {
             // The NS records of a delegation, and records below it: glue.
-            return zone.names.at(owner).unwrap_or_default().iter().map(|set| stored(owner, set, zone)).collect();
+            return zone
+                .names
+                .at(owner)
+                .unwrap_or_default()
+                .iter()
+                .map(|set| generated(owner, &Data::Stored(set), zone))
+                .collect();
         }
-        let mut rrsets = Vec::new();
-        for rtype in self.types(&step).into_iter().filter(|rtype| *rtype != rtype::SOA) {
-            if let Some(data) = self.data(&step, rtype) {
-                rrsets.push(generated(owner, &data, zone));
-            }
-        }
-        if let Some(cname) = step.found.rrsets().iter().find(|set| set.rtype == rtype::CNAME)
-            && rrsets.is_empty()
-        {
-            rrsets.push(stored(owner, cname, zone));
-        }
+        let all = self.rrsets(&step).into_iter().filter(|data| data.rtype() != rtype::SOA);
+        let mut rrsets: Vec<ZoneRrset> = all.map(|data| generated(owner, &data, zone)).collect();
         if rrsets.is_empty() && is_declared(&step) {
             let text = [&[PLACEHOLDER_TEXT.len() as u8], PLACEHOLDER_TEXT].concat();
             let owner = [PLACEHOLDER, owner].concat();
@@ -159,85 +153,90 @@ fn is_declared(step: &Step<'_>) -> bool {
     )
 }
 
-/// Returns the owner names of a service in the discovery zone.
+/// Returns the owner names of a service in the discovery zone, those of DNS-SD and of SVCB records included.
 fn names_of_service(service: &Service) -> Owners {
     let name = service.name();
-    let mut owners = Owners::from([relative([name])]);
-    let underscored = |label: &[u8]| [b"_", label].concat();
-    for (protocol, label) in [(Protocol::Tcp, b"_tcp"), (Protocol::Udp, b"_udp")] {
-        if service.protocol(protocol).is_some() {
-            owners.insert(relative([&*underscored(name), label]));
-        }
-    }
-    for (tag, _) in service.tags() {
-        owners.insert(relative([tag.as_bytes(), name]));
-        owners.insert(relative([&*underscored(name), &*underscored(tag.as_bytes())]));
-    }
-    for port in service.ports() {
-        let protocol: &[u8] = if port.protocol() == Protocol::Tcp { b"_tcp" } else { b"_udp" };
-        owners.insert(relative([&*underscored(port.name().as_bytes()), protocol, name]));
-    }
-    owners.extend(service.ids().map(|id| relative([id, name])));
-    owners.append(&mut discovery_names(service));
-    owners.retain(|owner| !owner.is_empty());
-    owners
-}
-
-/// Returns the owner names of a service in DNS-SD, and those of its SVCB records.
-fn discovery_names(service: &Service) -> Owners {
-    let name = service.name();
-    let underscored = |label: &[u8]| [b"_", label].concat();
-    let transport = |protocol| -> &[u8] { if protocol == Protocol::Tcp { b"_tcp" } else { b"_udp" } };
-    let own = underscored(name);
     let mut owners = Owners::new();
-    for host in 0..service.declared() as u32 {
-        let (id, written, protocol) = (service.host_id(host), service.dns_sd_label(host), service.host_protocol(host));
-        // The same name in another letter case is one name.
-        let names = if written.eq_ignore_ascii_case(id) { vec![written] } else { vec![written, id] };
-        for label in names {
-            owners.insert(relative([label, &*own, transport(protocol)]));
-            for port in service.ports().filter(|port| port.protocol() == protocol) {
-                let port = underscored(port.name().as_bytes());
-                owners.insert(relative([label, &*port, transport(protocol), name]));
-            }
-        }
+    let mut add = |owner: Option<Box<[u8]>>| owners.extend(owner);
+    add(relative([name]));
+    let tags = || service.tags().map(|(tag, _)| tag.as_bytes());
+    for tag in tags() {
+        add(relative([tag, name]));
+        add(relative([&*underscored(name), &*underscored(tag)]));
     }
     for protocol in [Protocol::Tcp, Protocol::Udp].into_iter().filter(|protocol| service.protocol(*protocol).is_some())
     {
-        for (tag, _) in service.tags() {
-            owners.insert(relative([&*underscored(tag.as_bytes()), b"_sub", &*own, transport(protocol)]));
+        let of_type = labels_of_type(service, ServiceType::Transport(protocol));
+        for tag in tags() {
+            add(below([&*underscored(tag), b"_sub"], &of_type));
+        }
+        add(Some(of_type));
+    }
+    for port in service.ports() {
+        add(Some(labels_of_type(service, ServiceType::Port(port))));
+    }
+    for host in 0..service.declared() as u32 {
+        let (id, written, protocol) = (service.host_id(host), service.dns_sd_label(host), service.host_protocol(host));
+        add(relative([id, name]));
+        let ports = service.ports().filter(|port| port.protocol() == protocol).map(ServiceType::Port);
+        for kind in once(ServiceType::Transport(protocol)).chain(ports) {
+            let of_type = labels_of_type(service, kind);
+            add(below([written], &of_type));
+            // The same name in another letter case is one name.
+            if !written.eq_ignore_ascii_case(id) {
+                add(below([id], &of_type));
+            }
         }
     }
-    owners.extend(service.scheme_names().map(|port| relative([&*underscored(port.as_bytes()), name])));
+    for port in service.scheme_names() {
+        add(relative([&*underscored(port.as_bytes()), name]));
+    }
     owners
 }
 
 /// Returns the names at which clients of DNS-SD begin to browse, unless the zone file has records of them.
 fn browse_names(zone: &Zone) -> Owners {
     let names = [&b"_services"[..], b"b", b"db", b"lb"].map(|label| relative([label, b"_dns-sd", b"_udp"]));
-    names.into_iter().filter(|owner| zone.names.at(owner).is_none_or(<[RRset]>::is_empty)).collect()
+    names.into_iter().flatten().filter(|owner| zone.names.at(owner).is_none_or(<[RRset]>::is_empty)).collect()
 }
 
-/// Returns labels in wire form; empty if one is no label of DNS.
-fn relative<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Box<[u8]> {
+/// Returns the owner name of a node.
+fn name_of_node(label: &[u8]) -> Option<Box<[u8]>> {
+    relative([label, RESERVED_SERVICE.as_bytes()])
+}
+
+fn underscored(label: &[u8]) -> Vec<u8> {
+    [b"_", label].concat()
+}
+
+fn labels_of_type(service: &Service, kind: ServiceType<'_>) -> Box<[u8]> {
+    let mut wire = Vec::new();
+    service.push_type(kind, &mut wire);
+    wire.into()
+}
+
+/// Returns labels in wire form; `None` if one is no label of DNS.
+fn relative<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Option<Box<[u8]>> {
+    below(labels, &[])
+}
+
+/// Returns labels in wire form, in front of others; `None` if one is no label of DNS.
+fn below<'l>(labels: impl IntoIterator<Item = &'l [u8]>, of: &[u8]) -> Option<Box<[u8]>> {
     let mut wire = Vec::new();
     for label in labels {
-        if !(1..=63).contains(&label.len()) {
-            return Box::default();
+        if !(1..=MAX_LABEL).contains(&label.len()) {
+            return None;
         }
         wire.push(label.len() as u8);
         wire.extend_from_slice(label);
     }
-    wire.into()
+    wire.extend_from_slice(of);
+    Some(wire.into())
 }
 
 /// Returns the absolute name of an owner; `None` if it is too long.
 fn absolute(owner: &[u8], zone: &Zone) -> Option<LookupName> {
     LookupName::from_wire(&[owner, zone.origin.wire()].concat())
-}
-
-fn stored(owner: &[u8], set: &RRset, zone: &Zone) -> ZoneRrset {
-    generated(owner, &Data::Stored(set), zone)
 }
 
 fn generated(owner: &[u8], data: &Data<'_>, zone: &Zone) -> ZoneRrset {

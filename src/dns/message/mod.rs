@@ -5,3 +5,4 @@
 pub mod codes;
 pub mod cookie;
 pub mod query;
+pub(crate) mod reader;

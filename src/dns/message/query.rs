@@ -7,6 +7,7 @@
 use super::{
     codes::{Rcode, class, option, rtype},
     cookie::Cookie,
+    reader::Reader,
 };
 use crate::model::name::{MAX_LABEL, MAX_NAME};
 
@@ -95,7 +96,7 @@ impl<'p> Query<'p> {
             checking_disabled: head[3] & 0x10 != 0,
         };
         let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        let mut reader = Reader { rest: body };
+        let mut reader = Reader::new(body);
         let asked = if count(4) == 1 { reader.question(name) } else { None };
         let Some((qtype, qclass)) = asked else {
             // The format of opcodes that are not served is unknown.
@@ -131,25 +132,7 @@ enum Unreadable {
     Version,
 }
 
-struct Reader<'p> {
-    rest: &'p [u8],
-}
-
-impl<'p> Reader<'p> {
-    fn take(&mut self, len: usize) -> Option<&'p [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|b| b[0])
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
-    }
-
+impl Reader<'_> {
     fn question_name(&mut self, name: &mut LookupName) -> Option<()> {
         name.count = 0;
         let mut end = 0;
@@ -221,24 +204,6 @@ impl<'p> Reader<'p> {
         // Trailing octets belong to no section: the counts or the packet are wrong.
         if self.rest.is_empty() { Ok(()) } else { Err(Unreadable::Malformed) }
     }
-
-    /// Skips a name, compressed or not. Reports whether it was the root.
-    fn skip_name(&mut self) -> Option<bool> {
-        let mut root = true;
-        loop {
-            match self.u8()? {
-                0 => return Some(root),
-                len @ 1..=0x3f => drop(self.take(usize::from(len))?),
-                0xc0..=0xff => {
-                    self.u8()?;
-                    return Some(false);
-                }
-                // RFC 6891 §5 deprecates the other two label types.
-                0x40..=0xbf => return None,
-            }
-            root = false;
-        }
-    }
 }
 
 impl Edns {
@@ -282,7 +247,7 @@ impl Default for LookupName {
 impl LookupName {
     /// Parses a name in wire form; `None` if it is too long or incomplete.
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
-        let (mut reader, mut name) = (Reader { rest: wire }, Self::default());
+        let (mut reader, mut name) = (Reader::new(wire), Self::default());
         reader.question_name(&mut name)?;
         reader.rest.is_empty().then_some(name)
     }

@@ -5,7 +5,6 @@
 //! of the connection.
 
 use std::{
-    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,12 +28,15 @@ use crate::{
         transfer::{
             access::Access,
             journal::Journal,
-            messages::{Head, MessageWriter},
+            messages::{Aborted, Head, MessageWriter},
             primary::Primary,
             request::{Form, Reply, Wanted},
             tsig::{self, Keys, Signer, TsigError, Verified},
         },
-        zone::{Tables, static_names::Zone},
+        zone::{
+            Tables,
+            static_names::{Kind, Zone},
+        },
     },
     metrics::{Account, Source, TransferOutcome, Transfers as Counts},
     model::name::Name,
@@ -51,9 +53,9 @@ const AHEAD: usize = 4;
 #[derive(Clone)]
 pub struct Transfers(Arc<Shared>);
 
-/// What the server needs.
+/// Settings of the server.
 pub struct Settings {
-    /// Who may copy zones.
+    /// Clients that may copy zones.
     pub access: Access,
     /// TSIG keys.
     pub keys: watch::Receiver<Keys>,
@@ -271,13 +273,12 @@ impl Shared {
 
     /// Checks whether this node sends the zone.
     fn check(&self, zone: &Zone) -> Result<(), Refusal> {
-        use crate::dns::zone::static_names::Kind;
         if zone.kind == Kind::Consul {
             return Err(Refusal::Computed);
         }
-        match &*self.settings.primary.borrow() {
-            Primary::Peer(node, _) if zone.kind.has_live_names() => Err(Refusal::OtherPrimary(node.to_string())),
-            _ => Ok(()),
+        match self.settings.primary.borrow().other_sender(zone.kind) {
+            Some(node) => Err(Refusal::OtherPrimary(node.to_string())),
+            None => Ok(()),
         }
     }
 }
@@ -299,11 +300,9 @@ fn send_zone(
     replies: &mpsc::Sender<Vec<u8>>,
 ) -> Option<Sent> {
     let zone = tables.zone_named(request.origin.wire())?;
-    let reply = {
-        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-        Reply::new(tables, zone, &journal, request.wanted)
-    };
-    let mut sent = Sent { form: reply.form, serial: tables.serial_of(zone), messages: 0, octets: 0 };
+    let journal = journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let reply = Reply::new(tables, zone, &journal, request.wanted);
+    let mut sent = Sent { form: reply.form(), serial: tables.serial_of(zone), messages: 0, octets: 0 };
     let reserve = signer.as_ref().map_or(0, Signer::max_len);
     let writer = MessageWriter::new(head(request), reserve, |mut message| {
         if let Some(signer) = &mut signer {
@@ -311,10 +310,7 @@ fn send_zone(
         }
         sent.messages += 1;
         sent.octets += message.len();
-        match replies.blocking_send(message) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        replies.blocking_send(message).map_err(|_| Aborted)
     });
     reply.write(writer).ok()?;
     Some(sent)
@@ -329,11 +325,10 @@ fn soa_only(tables: &Tables, zone: &Zone, request: &Request) -> Vec<u8> {
     let mut only = Vec::new();
     let writer = MessageWriter::new(head(request), 0, |message| {
         only = message;
-        ControlFlow::Continue(())
+        Ok(())
     });
-    let current = Wanted::Since(tables.serial_of(zone));
     // One record fits.
-    let _ = Reply::new(tables, zone, &Journal::default(), current).write(writer);
+    let _ = Reply::soa(tables, zone).write(writer);
     only
 }
 

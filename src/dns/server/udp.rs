@@ -130,7 +130,8 @@ pub fn serve<E: Fn() -> Engine>(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
     engine: E,
-    (resolver, transfers): (Option<Resolver>, Option<Transfers>),
+    resolver: Option<Resolver>,
+    transfers: Option<Transfers>,
     metrics: &Dns,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + use<E>> {

@@ -1,6 +1,6 @@
-//! Who may copy zones.
+//! Clients that may copy zones, and secondaries that are told of changes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{name::Name, recursion_access::ClientRange};
 
@@ -14,7 +14,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reports whether nobody may copy zones.
+    /// Reports whether no client may copy zones.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && self.keys.is_empty()
     }
@@ -24,6 +24,15 @@ impl Access {
         let by_key = key.is_some_and(|key| self.keys.contains(key));
         by_key || self.networks.iter().any(|network| network.matches(client))
     }
+}
+
+/// A secondary that receives NOTIFY (RFC 1996).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secondary {
+    /// Address.
+    pub address: SocketAddr,
+    /// Name of the TSIG key that signs the messages.
+    pub key: Option<Name>,
 }
 
 #[cfg(test)]

@@ -20,10 +20,11 @@ const MAX_OCTETS: usize = 16 << 20;
 /// Largest number of names in the differences. A secondary that lacks more receives the whole zone.
 const MAX_NAMES: usize = 50_000;
 
-/// Changes of the zones, the newest last.
-#[derive(Debug, Default)]
+/// Changes of the zones, the newest last. A clone shares them: differences are computed from a clone, so that the publisher never
+/// waits for that.
+#[derive(Clone, Debug, Default)]
 pub struct Journal {
-    changes: VecDeque<Change>,
+    changes: VecDeque<Arc<Change>>,
     octets: usize,
 }
 
@@ -56,7 +57,7 @@ impl Journal {
         let services = touched.services.iter().filter_map(|name| before.service(name.as_bytes()));
         let octets = services.map(Service::size).sum();
         self.octets += octets;
-        self.changes.push_back(Change { before, is_own, touched: touched.clone(), has_files, octets });
+        self.changes.push_back(Arc::new(Change { before, is_own, touched: touched.clone(), has_files, octets }));
         while self.changes.len() > MAX_CHANGES || self.octets > MAX_OCTETS {
             let Some(oldest) = self.changes.pop_front() else { return };
             self.octets -= oldest.octets;
@@ -81,7 +82,7 @@ impl Journal {
     /// Returns the differences of a zone from a serial to the tables `now`; `None` if the journal does not reach back, or a
     /// transfer of the whole zone is shorter.
     pub fn differences(&self, now: &Tables, zone: &Zone, serial: u32) -> Option<Differences> {
-        let has_serial = |change: &Change| {
+        let has_serial = |change: &Arc<Change>| {
             let known = zone_of(&change.before, &zone.origin);
             known.is_some_and(|(zone, of)| of == serial && (change.is_own || zone.soa.serial.is_some()))
         };
@@ -91,14 +92,15 @@ impl Journal {
         let (old_zone, _) = zone_of(before, &zone.origin)?;
         let mut owners = Owners::new();
         for change in self.changes.iter().skip(from) {
-            owners.append(&mut now.touched_names(before, zone, &change.touched));
+            // Also names between both versions: a service that came and went, or an instance that did.
+            for tables in [now, before, &change.before] {
+                owners.append(&mut tables.touched_names(zone, &change.touched));
+            }
             if change.has_files {
                 for zone in [old_zone, zone] {
                     owners.extend(zone.names.iter().map(|(owner, _)| Box::from(owner)));
                 }
             }
-            // Names between both versions: a service that came and went, or an instance that did.
-            owners.append(&mut change.before.touched_names(before, zone, &change.touched));
             if owners.len() > MAX_NAMES {
                 return None;
             }
@@ -133,7 +135,7 @@ fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, ops::ControlFlow};
+    use std::{collections::BTreeSet, convert::Infallible};
 
     use super::*;
     use crate::{
@@ -163,10 +165,11 @@ mod tests {
     fn records(tables: &Tables) -> Records {
         let mut records = Records::new();
         let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
-        let _ = tables.visit_zone::<()>(zone, |set| {
+        let all = tables.visit_zone(zone, |set| {
             records.extend(set.rdata.iter().map(|rdata| (set.owner.clone(), set.rtype, set.ttl, rdata.clone())));
-            ControlFlow::Continue(())
+            Ok::<_, Infallible>(())
         });
+        all.unwrap();
         records
     }
 

@@ -1,7 +1,5 @@
 //! Messages of a transfer: records in, whole messages out.
 
-use std::ops::ControlFlow;
-
 use crate::{
     dns::message::{
         codes::{class, rtype},
@@ -15,6 +13,8 @@ use crate::{
 const MAX_MESSAGE: usize = 32 * 1024;
 /// Longest message over TCP (RFC 1035 §4.2.2).
 const MAX_TCP: usize = 65_535;
+/// Octets of a record between its name and its RDATA: type, class, TTL, length (RFC 1035 §3.2.1).
+const RECORD_FIELDS: usize = 10;
 /// Pointer to the question's name at the end of the header (RFC 1035 §4.1.4).
 const QUESTION: [u8; 2] = [0xc0, HEADER as u8];
 
@@ -29,6 +29,19 @@ pub struct ZoneRecord<'r> {
     pub ttl: u32,
     /// RDATA with uncompressed names.
     pub rdata: &'r [u8],
+}
+
+impl ZoneRecord<'_> {
+    /// Appends the record to a message whose question has the origin of the zone.
+    pub fn append_to(&self, message: &mut Vec<u8>) {
+        message.extend_from_slice(self.owner);
+        message.extend_from_slice(&QUESTION);
+        message.extend_from_slice(&self.rtype.to_be_bytes());
+        message.extend_from_slice(&class::IN.to_be_bytes());
+        message.extend_from_slice(&self.ttl.to_be_bytes());
+        message.extend_from_slice(&(self.rdata.len() as u16).to_be_bytes());
+        message.extend_from_slice(self.rdata);
+    }
 }
 
 /// Fields of the request that each message repeats.
@@ -74,7 +87,7 @@ pub struct MessageWriter<'q, S> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Aborted;
 
-impl<'q, S: FnMut(Vec<u8>) -> ControlFlow<()>> MessageWriter<'q, S> {
+impl<'q, S: FnMut(Vec<u8>) -> Result<(), Aborted>> MessageWriter<'q, S> {
     /// Returns a writer that passes each full message to `sink`, which can end the transfer. `reserve` is the length of a
     /// signature in octets.
     pub fn new(head: Head<'q>, reserve: usize, sink: S) -> Self {
@@ -86,21 +99,14 @@ impl<'q, S: FnMut(Vec<u8>) -> ControlFlow<()>> MessageWriter<'q, S> {
     /// # Errors
     /// The transfer cannot go on.
     pub fn push(&mut self, record: ZoneRecord<'_>) -> Result<(), Aborted> {
-        let len = record.owner.len() + QUESTION.len() + 10 + record.rdata.len();
+        let len = record.owner.len() + QUESTION.len() + RECORD_FIELDS + record.rdata.len();
         if self.message.len() + len > MAX_MESSAGE.saturating_sub(self.reserve) && self.records > 0 {
             self.flush()?;
         }
         if self.message.len() + len + self.reserve > MAX_TCP || self.records == u16::MAX {
             return Err(Aborted);
         }
-        let message = &mut self.message;
-        message.extend_from_slice(record.owner);
-        message.extend_from_slice(&QUESTION);
-        message.extend_from_slice(&record.rtype.to_be_bytes());
-        message.extend_from_slice(&class::IN.to_be_bytes());
-        message.extend_from_slice(&record.ttl.to_be_bytes());
-        message.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
-        message.extend_from_slice(record.rdata);
+        record.append_to(&mut self.message);
         self.records += 1;
         Ok(())
     }
@@ -116,10 +122,7 @@ impl<'q, S: FnMut(Vec<u8>) -> ControlFlow<()>> MessageWriter<'q, S> {
     fn flush(&mut self) -> Result<(), Aborted> {
         let mut message = std::mem::replace(&mut self.message, self.head.begin());
         message[6..8].copy_from_slice(&std::mem::take(&mut self.records).to_be_bytes());
-        match (self.sink)(message) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Aborted),
-        }
+        (self.sink)(message)
     }
 }
 

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{dns::zone::serial::Serial, model::name::Label};
+use crate::{
+    dns::zone::{serial::Serial, static_names::Kind},
+    model::name::Label,
+};
 
 /// Serials that a new primary skips: those that the former one may have issued within the last moments, and not announced to
 /// this node.
@@ -17,7 +20,7 @@ const SKIPPED: u32 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primary {
     /// No live node serves transfers: each node answers with its own serial.
-    Nobody,
+    Absent,
     /// This node.
     Own,
     /// Another node, with its serial.
@@ -27,23 +30,27 @@ pub enum Primary {
 impl Primary {
     /// Returns the primary of a node that knows no peers.
     pub fn elect_alone(serves: bool) -> Self {
-        if serves { Self::Own } else { Self::Nobody }
+        if serves { Self::Own } else { Self::Absent }
     }
 
     /// Returns the name of the primary if it is another node.
     pub fn name(&self) -> Option<&Label> {
         match self {
             Self::Peer(name, _) => Some(name),
-            Self::Own | Self::Nobody => None,
+            Self::Own | Self::Absent => None,
         }
+    }
+
+    /// Returns the other node that sends zones of this kind; `None` if this node sends them itself.
+    pub fn other_sender(&self, kind: Kind) -> Option<&Label> {
+        self.name().filter(|_| kind.has_live_names())
     }
 
     /// Returns the primary among this node, if it `serves` transfers, and the peers that announce a serial.
     pub fn elect(own: &Label, serves: bool, peers: &BTreeMap<Label, u32>) -> Self {
         match peers.first_key_value() {
             Some((peer, serial)) if !serves || peer < own => Self::Peer(peer.clone(), *serial),
-            _ if serves => Self::Own,
-            _ => Self::Nobody,
+            _ => Self::elect_alone(serves),
         }
     }
 
@@ -77,7 +84,7 @@ mod tests {
     fn live_node_with_the_lowest_name_that_serves_transfers_is_the_primary() {
         let cases = [
             (true, &[][..], Primary::Own),
-            (false, &[], Primary::Nobody),
+            (false, &[], Primary::Absent),
             (true, &[("c", 7)], Primary::Own),
             (true, &[("a", 7), ("c", 9)], Primary::Peer(label("a"), 7)),
             (false, &[("c", 9)], Primary::Peer(label("c"), 9)),
@@ -90,7 +97,7 @@ mod tests {
     #[test]
     fn new_primary_issues_serials_above_those_of_the_former_one() {
         let cases = [
-            ("nothing seen", Primary::Nobody, &[][..], 100_001),
+            ("nothing seen", Primary::Absent, &[][..], 100_001),
             ("a follower repeats an older serial", Primary::Own, &[("c", 900)], 100_001),
             ("after a partition", Primary::Own, &[("c", 200_000)], 200_001),
             (

@@ -9,10 +9,10 @@ use crate::dns::{
     message::{
         codes::rtype,
         query::{HEADER, LookupName},
+        reader::Reader,
     },
-    zone::{Tables, static_names::Zone},
+    zone::{Tables, serial::is_later, static_names::Zone},
 };
-use std::ops::ControlFlow;
 
 /// Octets of the numbers of an SOA record (RFC 1035 §3.3.13), the first of which is the serial.
 const SOA_NUMBERS: usize = 20;
@@ -37,24 +37,14 @@ impl Wanted {
         if count(6)? != 0 || count(8)? != 1 {
             return None;
         }
-        let mut rest = message.get(HEADER + origin.wire().len() + 4..)?;
-        loop {
-            match rest.split_first()? {
-                (0, tail) => {
-                    rest = tail;
-                    break;
-                }
-                (len @ 1..=0x3f, tail) => rest = tail.get(usize::from(*len)..)?,
-                (0xc0..=0xff, tail) => {
-                    rest = tail.get(1..)?;
-                    break;
-                }
-                _ => return None,
-            }
-        }
-        let [t0, t1, _, _, _, _, _, _, l0, l1, rest @ ..] = rest else { return None };
-        let rdata = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1])))?;
-        if u16::from_be_bytes([*t0, *t1]) != rtype::SOA {
+        let mut reader = Reader::new(message.get(HEADER + origin.wire().len() + 4..)?);
+        reader.skip_name()?;
+        let rtype = reader.u16()?;
+        // Class and TTL.
+        reader.take(6)?;
+        let len = reader.u16()?;
+        let rdata = reader.take(len.into())?;
+        if rtype != rtype::SOA {
             return None;
         }
         let serial = rdata.get(rdata.len().checked_sub(SOA_NUMBERS)?..)?;
@@ -78,25 +68,42 @@ pub enum Form {
 pub struct Reply<'t> {
     tables: &'t Tables,
     zone: &'t Zone,
-    differences: Option<Differences>,
-    /// Form of the reply.
-    pub form: Form,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Current,
+    Whole,
+    Incremental(Differences),
 }
 
 impl<'t> Reply<'t> {
     /// Returns the reply for a zone.
     pub fn new(tables: &'t Tables, zone: &'t Zone, journal: &Journal, wanted: Wanted) -> Self {
-        let current = tables.serial_of(zone);
-        let (differences, form) = match wanted {
-            Wanted::Zone => (None, Form::Whole),
+        let content = match wanted {
+            Wanted::Zone => Content::Whole,
             // RFC 1995 §2: a client whose version is not older receives the SOA.
-            Wanted::Since(serial) if !crate::dns::zone::serial::is_later(current, serial) => (None, Form::Current),
-            Wanted::Since(serial) => match journal.differences(tables, zone, serial) {
-                Some(differences) => (Some(differences), Form::Incremental),
-                None => (None, Form::Whole),
-            },
+            Wanted::Since(serial) if !is_later(tables.serial_of(zone), serial) => Content::Current,
+            Wanted::Since(serial) => {
+                journal.differences(tables, zone, serial).map_or(Content::Whole, Content::Incremental)
+            }
         };
-        Self { tables, zone, differences, form }
+        Self { tables, zone, content }
+    }
+
+    /// Returns the SOA alone.
+    pub fn soa(tables: &'t Tables, zone: &'t Zone) -> Self {
+        Self { tables, zone, content: Content::Current }
+    }
+
+    /// Returns the form of the reply.
+    pub fn form(&self) -> Form {
+        match self.content {
+            Content::Current => Form::Current,
+            Content::Whole => Form::Whole,
+            Content::Incremental(_) => Form::Incremental,
+        }
     }
 
     /// Writes all records.
@@ -105,29 +112,23 @@ impl<'t> Reply<'t> {
     /// The receiver is gone.
     pub fn write<S>(&self, mut writer: MessageWriter<'_, S>) -> Result<(), Aborted>
     where
-        S: FnMut(Vec<u8>) -> ControlFlow<()>,
+        S: FnMut(Vec<u8>) -> Result<(), Aborted>,
     {
         let (ttl, rdata) = self.tables.soa_rdata(self.zone);
         let current = soa(ttl, &rdata);
         writer.push(current)?;
-        match (&self.differences, self.form) {
-            (Some(Differences { old_soa: (old_ttl, old_rdata), removed, added }), _) => {
+        match &self.content {
+            Content::Current => {}
+            Content::Whole => {
+                self.tables.visit_zone(self.zone, |set| push_all(&mut writer, &set))?;
+                writer.push(current)?;
+            }
+            Content::Incremental(Differences { old_soa: (old_ttl, old_rdata), removed, added }) => {
                 // RFC 1995 §4, condensed to one difference.
                 writer.push(soa(*old_ttl, old_rdata))?;
                 removed.iter().try_for_each(|set| push_all(&mut writer, set))?;
                 writer.push(current)?;
                 added.iter().try_for_each(|set| push_all(&mut writer, set))?;
-                writer.push(current)?;
-            }
-            (None, Form::Current) => {}
-            (None, _) => {
-                let visited = self.tables.visit_zone(self.zone, |set| match push_all(&mut writer, &set) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(aborted) => ControlFlow::Break(aborted),
-                });
-                if let ControlFlow::Break(aborted) = visited {
-                    return Err(aborted);
-                }
                 writer.push(current)?;
             }
         }
@@ -137,7 +138,7 @@ impl<'t> Reply<'t> {
 
 fn push_all<S>(writer: &mut MessageWriter<'_, S>, set: &ZoneRrset) -> Result<(), Aborted>
 where
-    S: FnMut(Vec<u8>) -> ControlFlow<()>,
+    S: FnMut(Vec<u8>) -> Result<(), Aborted>,
 {
     set.rdata
         .iter()

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use ring::hmac;
 use thiserror::Error;
 
-use self::record::{RDATA_FIELDS, RECORD_FIELDS, Record, Tsig, times, variables};
+use self::record::{Fields, RDATA_FIELDS, RECORD_FIELDS, Tsig};
 use crate::{dns::message::query::HEADER, model::name::Name};
 
 /// Largest difference in seconds between the clocks of both sides (RFC 8945 §10).
@@ -193,17 +193,9 @@ pub struct Unsigned {
 
 impl Unsigned {
     fn append_to(&self, reply: &mut Vec<u8>, error: u16) {
-        let record = Record {
-            key: &self.key,
-            algorithm: &self.algorithm,
-            time: self.time,
-            fudge: self.fudge,
-            mac: &[],
-            id: self.id,
-            error,
-            other: &[],
-        };
-        record.append_to(reply);
+        let Self { algorithm, time, fudge, id, .. } = self;
+        let (key, (time, fudge, id)) = (self.key.wire(), (*time, *fudge, *id));
+        Fields { key, algorithm, time, fudge, id, error, other: &[] }.append_to(&[], reply);
     }
 }
 
@@ -238,41 +230,32 @@ impl Signer {
 
     /// Appends the signature to the next reply. `now` is Unix time in seconds.
     pub fn sign(&mut self, reply: &mut Vec<u8>, now: u64) {
-        let previous_len = (self.previous.len() as u16).to_be_bytes();
-        let times = times(now, FUDGE);
-        let mac = if self.is_first {
-            let variables = variables(&self.key.name, &self.key.algorithm.wire(), now, FUDGE, 0, &[]);
-            self.key.mac(&[&previous_len, &self.previous, reply, &variables])
-        } else {
-            self.key.mac(&[&previous_len, &self.previous, reply, &times])
-        };
-        self.append(reply, now, &mac, 0, &[]);
-        (self.previous, self.is_first) = (mac, false);
+        self.append(reply, now, 0, &[]);
     }
 
+    /// Appends the signature with an error, the time of the request and that of this host (RFC 8945 §5.2.3).
     fn sign_with_error(&mut self, reply: &mut Vec<u8>, error: u16, now: u64) {
-        let other = &now.to_be_bytes()[2..];
-        let previous_len = (self.previous.len() as u16).to_be_bytes();
-        let variables = variables(&self.key.name, &self.key.algorithm.wire(), self.time, FUDGE, error, other);
-        let mac = self.key.mac(&[&previous_len, &self.previous, reply, &variables]);
-        self.append(reply, self.time, &mac, error, other);
+        self.append(reply, self.time, error, &now.to_be_bytes()[2..]);
     }
 
-    fn append(&self, reply: &mut Vec<u8>, time: u64, mac: &[u8], error: u16, other: &[u8]) {
+    fn append(&mut self, reply: &mut Vec<u8>, time: u64, error: u16, other: &[u8]) {
         let algorithm = self.key.algorithm.wire();
-        let record =
-            Record { key: &self.key.name, algorithm: &algorithm, time, fudge: FUDGE, mac, id: self.id, error, other };
-        record.append_to(reply);
+        let key = self.key.name.wire();
+        let fields = Fields { key, algorithm: &algorithm, time, fudge: FUDGE, id: self.id, error, other };
+        let rest = if self.is_first { fields.variables() } else { fields.timers().to_vec() };
+        let mac = self.key.mac(&[&(self.previous.len() as u16).to_be_bytes(), &self.previous, reply, &rest]);
+        fields.append_to(&mac, reply);
+        (self.previous, self.is_first) = (mac, false);
     }
 }
 
 /// Appends a signature to a request with this id. `now` is Unix time in seconds.
 pub fn sign_request(key: &Key, request: &mut Vec<u8>, id: u16, now: u64) {
     let algorithm = key.algorithm.wire();
-    let mac = key.mac(&[request, &variables(&key.name, &algorithm, now, FUDGE, 0, &[])]);
-    let record =
-        Record { key: &key.name, algorithm: &algorithm, time: now, fudge: FUDGE, mac: &mac, id, error: 0, other: &[] };
-    record.append_to(request);
+    let fields =
+        Fields { key: key.name.wire(), algorithm: &algorithm, time: now, fudge: FUDGE, id, error: 0, other: &[] };
+    let mac = key.mac(&[request, &fields.variables()]);
+    fields.append_to(&mac, request);
 }
 
 /// A message whose signature was verified.
@@ -290,21 +273,15 @@ pub struct Verified {
 /// The reason of the refusal, which the reply repeats.
 pub fn verify(packet: &[u8], keys: &Keys, now: u64) -> Result<Verified, TsigError> {
     let tsig = Tsig::parse(packet).ok_or(TsigError::Malformed)?;
-    let unsigned = || Unsigned {
-        key: tsig.key.clone(),
-        algorithm: tsig.algorithm.into(),
-        time: tsig.time,
-        fudge: tsig.fudge,
-        id: tsig.id,
-    };
-    let known = keys.get(&tsig.key).filter(|key| Algorithm::from_wire(tsig.algorithm) == Some(key.algorithm));
+    let fields = tsig.fields();
+    let Fields { algorithm, time, fudge, id, .. } = fields;
+    let unsigned = || Unsigned { key: tsig.key.clone(), algorithm: algorithm.into(), time, fudge, id };
+    let known = keys.get(&tsig.key).filter(|key| Algorithm::from_wire(algorithm) == Some(key.algorithm));
     let Some(key) = known else { return Err(TsigError::UnknownKey(unsigned())) };
     let mut message = packet[..tsig.start].to_vec();
-    message[..2].copy_from_slice(&tsig.id.to_be_bytes());
+    message[..2].copy_from_slice(&id.to_be_bytes());
     let additional = u16::from_be_bytes([message[10], message[11]]).saturating_sub(1);
     message[10..HEADER].copy_from_slice(&additional.to_be_bytes());
-    let algorithm = key.algorithm.wire();
-    let variables = variables(&key.name, &algorithm, tsig.time, tsig.fudge, tsig.error, tsig.other);
     let full = key.algorithm.hmac().digest_algorithm().output_len();
     if tsig.mac.len() > full {
         return Err(TsigError::Malformed);
@@ -312,13 +289,15 @@ pub fn verify(packet: &[u8], keys: &Keys, now: u64) -> Result<Verified, TsigErro
     if tsig.mac.len() < full {
         return Err(TsigError::Truncated(unsigned()));
     }
-    let signed = [&message[..], &variables].concat();
+    // A MAC covers the name of the algorithm in lower case.
+    let algorithm = key.algorithm.wire();
+    let signed = [&message[..], &Fields { algorithm: &algorithm, ..fields }.variables()].concat();
     if hmac::verify(&key.secret, &signed, tsig.mac).is_err() {
         return Err(TsigError::BadSignature(unsigned()));
     }
-    let signer = Signer { key: key.clone(), previous: tsig.mac.to_vec(), id: tsig.id, time: tsig.time, is_first: true };
-    let skew = tsig.time.abs_diff(now);
-    if skew > u64::from(tsig.fudge) {
+    let signer = Signer { key: key.clone(), previous: tsig.mac.to_vec(), id, time, is_first: true };
+    let skew = time.abs_diff(now);
+    if skew > u64::from(fudge) {
         return Err(TsigError::BadTime { skew, signer });
     }
     Ok(Verified { message, signer })
@@ -417,11 +396,10 @@ mod tests {
             let plain = query(number as u16);
             let key = keys.get(&tsig.key).unwrap();
             let len = (previous.len() as u16).to_be_bytes();
-            let rest = if number == 0 {
-                variables(&key.name, &key.algorithm.wire(), NOW, FUDGE, 0, &[])
-            } else {
-                times(NOW, FUDGE).to_vec()
-            };
+            let (name, algorithm) = (key.name.wire(), key.algorithm.wire());
+            let fields =
+                Fields { key: name, algorithm: &algorithm, time: NOW, fudge: FUDGE, id: 7, error: 0, other: &[] };
+            let rest = if number == 0 { fields.variables() } else { fields.timers().to_vec() };
             assert_eq!(key.mac(&[&len, &previous, &plain, &rest]), tsig.mac, "{number}");
             previous = tsig.mac.to_vec();
         }

@@ -50,19 +50,19 @@ pub(super) enum Selected<'t> {
 impl Tables {
     /// Returns the record types of a name in numeric order.
     pub fn types(&self, step: &Step<'_>) -> Vec<u16> {
+        self.rrsets(step).iter().map(Data::rtype).collect()
+    }
+
+    /// Returns the RRsets of a name, sorted by type.
+    pub fn rrsets<'t>(&'t self, step: &Step<'t>) -> Vec<Data<'t>> {
         let mut types: Vec<u16> = step.found.rrsets().iter().map(|set| set.rtype).chain(GENERATED).collect();
         types.sort_unstable();
         types.dedup();
-        types.retain(|rtype| matches!(self.select(step, *rtype), Selected::Data(..)));
-        types
-    }
-
-    /// Returns the records of a type at a name; `None` if it has none.
-    pub fn data<'t>(&'t self, step: &Step<'t>, rtype: u16) -> Option<Data<'t>> {
-        match self.select_type(step, rtype) {
+        let data = |rtype| match self.select(step, rtype) {
             Selected::Data(data, _) => Some(data),
             _ => None,
-        }
+        };
+        types.into_iter().filter_map(data).collect()
     }
 
     /// Selects the RRset of this type; for ANY, the smallest RRset of the name (RFC 8482 §4.1), whose reply amplifies least.
