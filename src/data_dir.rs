@@ -34,6 +34,8 @@ use crate::{
     },
 };
 
+mod zone_copies;
+
 /// Mode of the files: some hold keys.
 const PRIVATE: u32 = 0o600;
 /// Maximum size of a file in octets: twice the registrations of a full node.
@@ -50,10 +52,12 @@ enum Stored {
     Keyring,
     Registered,
     State,
+    DynamicZones,
 }
 
 impl Stored {
-    const ALL: [Self; 6] = [Self::Serial, Self::Generation, Self::Peers, Self::Keyring, Self::Registered, Self::State];
+    const ALL: [Self; 7] =
+        [Self::Serial, Self::Generation, Self::Peers, Self::Keyring, Self::Registered, Self::State, Self::DynamicZones];
 
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +67,7 @@ impl Stored {
             Self::Keyring => "keyring",
             Self::Registered => "registered.json",
             Self::State => "state",
+            Self::DynamicZones => "dynamic-zones",
         }
     }
 
@@ -75,6 +80,7 @@ impl Stored {
             Self::Keyring => "the next start has the keys of gossip.key_file",
             Self::Registered => "clients cannot register services",
             Self::State => "the next start knows neither peers nor the results of checks",
+            Self::DynamicZones => "the next start answers dynamic zones only once the store responds",
         }
     }
 }
@@ -222,6 +228,24 @@ impl DataDir {
     /// Copies a state that is damaged, before it is overwritten.
     pub fn keep_damaged_state(&self, problem: &str) {
         self.keep_damaged(Stored::State, problem);
+    }
+
+    /// Returns the copy of the dynamic zones.
+    pub fn load_dynamic_zones(&self) -> Option<String> {
+        self.load_text(Stored::DynamicZones)
+    }
+
+    /// Stores the copy of the dynamic zones, which the store has as well.
+    ///
+    /// # Errors
+    /// The system's error. The caller stores a newer copy later: this one is not tried again.
+    pub fn store_dynamic_zones(&self, copy: &str) -> io::Result<()> {
+        self.store(Stored::DynamicZones, copy.as_bytes(), &mut self.unsaved(Stored::DynamicZones))
+    }
+
+    /// Copies a damaged copy of the dynamic zones, before it is overwritten.
+    pub fn keep_damaged_dynamic_zones(&self, problem: &str) {
+        self.keep_damaged(Stored::DynamicZones, problem);
     }
 
     /// Repeats failed writes until `shutdown`.

@@ -21,17 +21,17 @@ use super::{
     access::Granted,
     convert::number,
     error::{Invalid, failed, refused, unexpected},
-    follow::Follower,
     proto::etcdserverpb::ResponseHeader,
 };
 use crate::{
     model::token::{KeyAccess, Tokens},
     store::{
         command::{Command, Done, Outcome, Transaction, TransactionOutcome, TransactionRequest},
+        follow::Follower,
         key::{KeyRange, MAX_VALUE, Revision},
         lease::LeaseId,
         query::{Answer, Consistency, Content, Query, Range, RangeAnswer},
-        request::{self, Store},
+        request::{self, Store, StoreError},
     },
 };
 
@@ -57,6 +57,8 @@ struct Shared {
     status: Receiver<request::Status>,
     /// Greatest revision that a header had: later headers do not go back behind it.
     newest: AtomicU64,
+    /// Cancelled when the server ends.
+    shutdown: CancellationToken,
 }
 
 impl Backend {
@@ -64,8 +66,8 @@ impl Backend {
     pub(super) fn new(settings: Settings, shutdown: CancellationToken) -> Self {
         let Settings { store, tokens, client_urls, .. } = settings;
         let (sender, status) = watch::channel(request::Status::default());
-        tokio::spawn(refresh(store.clone(), sender, shutdown));
-        let shared = Shared { store, tokens, client_urls, status, newest: AtomicU64::default() };
+        tokio::spawn(refresh(store.clone(), sender, shutdown.clone()));
+        let shared = Shared { store, tokens, client_urls, status, newest: AtomicU64::default(), shutdown };
         Self { shared: Arc::new(shared), granted: Granted::EVERYTHING }
     }
 
@@ -73,6 +75,12 @@ impl Backend {
     pub(super) async fn ready(&self) {
         // A new receiver has seen only what the first one has seen: nothing.
         let _in_time = timeout(FIRST_STATUS, self.shared.status.clone().changed()).await;
+    }
+
+    /// Waits until the server ends. Returns the error for calls that last: clients send them again, to the next server.
+    pub(super) async fn stopped(&self) -> Status {
+        self.shared.shutdown.cancelled().await;
+        failed(&StoreError::Stopping)
     }
 
     /// Returns the backend of a call with these permissions.

@@ -130,12 +130,12 @@ pub(super) fn delete(request: DeleteRangeRequest) -> Result<TransactionRequest, 
 /// Returns an entry of the store as clients see it.
 pub(super) fn key_value(key: &Key, entry: &Entry) -> KeyValue {
     KeyValue {
-        key: key.octets().clone(),
+        key: key.to_bytes(),
         create_revision: number(entry.created.0),
         mod_revision: number(entry.modified.0),
         version: number(entry.version),
         value: entry.value.clone(),
-        lease: entry.lease.map_or(0, |lease| lease.0),
+        lease: entry.attributes().lease.map_or(0, |lease| lease.0),
     }
 }
 

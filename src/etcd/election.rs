@@ -43,7 +43,7 @@ impl Election for Backend {
             self.as_leader(&place.key, rev, write).await?.ok_or_else(not_leader)?;
         }
         place.head().await?;
-        let leader = LeaderKey { name, key: place.key.octets().clone(), rev, lease: place.lease };
+        let leader = LeaderKey { name, key: place.key.to_bytes(), rev, lease: place.lease };
         place.keep();
         Ok(Response::new(CampaignResponse { header, leader: Some(leader) }))
     }

@@ -69,6 +69,7 @@ pub(super) fn failed(error: &StoreError) -> Status {
         StoreError::Unreachable => {
             Status::unavailable("etcdserver: request timed out, possibly due to connection lost")
         }
+        StoreError::TooManyAnswers => Status::resource_exhausted("etcdserver: too many requests"),
         StoreError::Refused(refusal) => refused(refusal),
         StoreError::NotConfigured | StoreError::Membership(_) => {
             Status::failed_precondition(format!("etcdserver: {error}"))
@@ -118,11 +119,14 @@ mod tests {
             let status = failed(&StoreError::Refused(refusal));
             assert_eq!((status.code(), status.message()), (code, text));
         }
-        let cases =
-            [(StoreError::NoLeader, "etcdserver: no leader"), (StoreError::Stopping, "etcdserver: server stopped")];
-        for (error, text) in cases {
+        let cases = [
+            (StoreError::NoLeader, Code::Unavailable, "etcdserver: no leader"),
+            (StoreError::Stopping, Code::Unavailable, "etcdserver: server stopped"),
+            (StoreError::TooManyAnswers, Code::ResourceExhausted, "etcdserver: too many requests"),
+        ];
+        for (error, code, text) in cases {
             let status = failed(&error);
-            assert_eq!((status.code(), status.message()), (Code::Unavailable, text));
+            assert_eq!((status.code(), status.message()), (code, text));
         }
     }
 }

@@ -9,11 +9,11 @@ pub(super) mod routes;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::{
     body::Frame,
-    http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header, request::Parts},
 };
 use prost_reflect::MethodDescriptor;
 use serde_json::json;
@@ -28,25 +28,48 @@ use crate::store::query::{Consistency, Query};
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most octets of a body that are read after a refusal, and the time limit for them. Some clients of HTTP/2 (curl 7.88) lose the
+/// response if their body is refused while they send it.
+const DISCARDED: usize = 64 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Headers that may carry a token.
 const TOKEN_HEADERS: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("token")];
 
 /// Answers a request that is not gRPC.
 pub(super) async fn respond(services: &Services, request: Request<Body>) -> Response<Body> {
-    match (request.method(), request.uri().path()) {
+    let (head, mut body) = request.into_parts();
+    let response = answer(services, &head, &mut body).await;
+    discard(body).await;
+    response
+}
+
+/// Refuses a request, whatever its body.
+pub(super) async fn refuse(request: Request<Body>, status: StatusCode, code: Code, text: &str) -> Response<Body> {
+    discard(request.into_body()).await;
+    error(status, code, text)
+}
+
+/// Reads the rest of a body of an ordinary size.
+async fn discard(body: Body) {
+    // The response does not depend on it.
+    let _ = timeout(DISCARD_TIMEOUT, Limited::new(body, DISCARDED).collect()).await;
+}
+
+async fn answer(services: &Services, head: &Parts, body: &mut Body) -> Response<Body> {
+    match (&head.method, head.uri.path()) {
         (&Method::GET, "/version") => {
             let versions = json!({"etcdserver": version::SERVER, "etcdcluster": version::CLUSTER});
             response(StatusCode::OK, versions.to_string())
         }
-        (&Method::GET, "/health") => health(services, request.uri().query()).await,
+        (&Method::GET, "/health") => health(services, head.uri.query()).await,
         (method, path) => {
             let Some(method_path) = routes::method(path) else {
                 return error(StatusCode::NOT_FOUND, Code::NotFound, "Not Found");
             };
-            if method != Method::POST {
+            if *method != Method::POST {
                 return error(StatusCode::NOT_IMPLEMENTED, Code::Unimplemented, "Method Not Allowed");
             }
-            translated(services, method_path, request).await.unwrap_or_else(|status| status_response(&status))
+            translated(services, method_path, head, body).await.unwrap_or_else(|status| status_response(&status))
         }
     }
 }
@@ -65,10 +88,14 @@ async fn health(services: &Services, query: Option<&str>) -> Response<Body> {
 }
 
 /// Calls the method with the messages of the body, and returns its responses in JSON.
-async fn translated(services: &Services, path: &'static str, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn translated(
+    services: &Services,
+    path: &'static str,
+    head: &Parts,
+    body: &mut Body,
+) -> Result<Response<Body>, Status> {
     let unknown = || Status::unimplemented(format!("etcdserver: no method {path}"));
     let method = services.method(path).ok_or_else(unknown)?;
-    let (head, body) = request.into_parts();
     // Only a client with a token may send a body for as long as it takes.
     authorize(services.backend.tokens(), path, &head.headers)?;
     let collected = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
@@ -80,7 +107,7 @@ async fn translated(services: &Services, path: &'static str, request: Request<Bo
         return Err(status);
     }
     if method.is_server_streaming() {
-        Ok(streamed(&method, response.into_body()))
+        Ok(streamed(&method, response.into_body()).await)
     } else {
         single(&method, response).await
     }
@@ -111,8 +138,9 @@ async fn single(method: &MethodDescriptor, grpc: Response<Body>) -> Result<Respo
     Ok(response(StatusCode::OK, encode_message(&method.output(), message)?.to_string()))
 }
 
-/// Returns a response with a line for each message of a stream.
-fn streamed(method: &MethodDescriptor, body: Body) -> Response<Body> {
+/// Returns a response with a line for each message of a stream. Waits for the first one, as grpc-gateway does: a client that has the
+/// head of the response relies on its watch.
+async fn streamed(method: &MethodDescriptor, body: Body) -> Response<Body> {
     let lines = stream::unfold((Some(body), BytesMut::new(), method.output()), |(body, mut octets, output)| async {
         let mut body = body?;
         loop {
@@ -137,7 +165,9 @@ fn streamed(method: &MethodDescriptor, body: Body) -> Response<Body> {
             return Some((error, (None, octets, output)));
         }
     });
-    let mut response = Response::new(Body::new(StreamBody::new(lines)));
+    let mut lines = Box::pin(lines);
+    let first = lines.next().await;
+    let mut response = Response::new(Body::new(StreamBody::new(stream::iter(first).chain(lines))));
     set_json(response.headers_mut());
     response
 }
@@ -162,7 +192,7 @@ fn status_response(status: &Status) -> Response<Body> {
 }
 
 /// Returns an error, as grpc-gateway writes it.
-pub(super) fn error(status: StatusCode, code: Code, text: &str) -> Response<Body> {
+fn error(status: StatusCode, code: Code, text: &str) -> Response<Body> {
     response(status, json!({"error": text, "code": code as i32, "message": text}).to_string())
 }
 

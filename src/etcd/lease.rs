@@ -19,7 +19,7 @@ use crate::{
     model::token::KeyAccess,
     store::{
         command::{Command, Refusal},
-        key::KeyRange,
+        key::{Key, KeyRange},
         lease::{LeaseId, LifetimeId, MAX_TTL, MIN_TTL},
         query::{Consistency, Content, Query},
     },
@@ -79,7 +79,11 @@ impl Lease for Backend {
         requests: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let responses = stream::try_unfold((self.clone(), requests.into_inner()), |(backend, mut requests)| async {
-            match requests.message().await? {
+            let request = tokio::select! {
+                request = requests.message() => request?,
+                status = backend.stopped() => return Err(status),
+            };
+            match request {
                 Some(request) => Ok(Some((backend.keep_alive(request.id).await?, (backend, requests)))),
                 None => Ok(None),
             }
@@ -104,7 +108,7 @@ impl Lease for Backend {
                 id,
                 ttl: number(lease.remaining),
                 granted_ttl: number(lease.ttl),
-                keys: lease.keys.iter().filter(|_| keys).map(|key| key.octets().clone()).collect(),
+                keys: lease.keys.iter().filter(|_| keys).map(Key::to_bytes).collect(),
             },
             None => LeaseTimeToLiveResponse { header, id, ttl: -1, granted_ttl: 0, keys: vec![] },
         };

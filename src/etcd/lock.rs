@@ -17,7 +17,7 @@ impl Lock for Backend {
         let LockRequest { name, lease } = request.into_inner();
         let (place, _, _) = Place::enter(self, &name, lease, Bytes::new()).await?;
         let header = place.head().await?;
-        let key = place.key.octets().clone();
+        let key = place.key.to_bytes();
         place.keep();
         Ok(Response::new(LockResponse { header, key }))
     }

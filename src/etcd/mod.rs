@@ -17,7 +17,6 @@ mod cluster;
 mod convert;
 mod election;
 mod error;
-mod follow;
 mod gateway;
 mod kv;
 mod lease;

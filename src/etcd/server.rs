@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use tonic::{Code, body::Body};
 use tracing::{Instrument, debug, debug_span};
 
 use super::{Settings, authority::Authority, backend::Backend, calls::Calls, gateway, services::Services};
-use crate::accept::{accept_connections, set_options};
+use crate::accept::{accept_connections, set_options, too_late_for_requests};
 
 /// Connection limit of a listener. A client of etcd keeps one connection and puts all calls into it.
 const MAX_CONNECTIONS: usize = 4096;
@@ -105,10 +105,20 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = match timeout_at(deadline, Authority::begin(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return debug!(%error, "connection failed"),
-            Err(_) => return debug!("connection closed: no request in time"),
+        let too_late = async {
+            tokio::select! {
+                () = sleep_until(deadline) => {}
+                () = too_late_for_requests(&self.shutdown) => {}
+            }
+        };
+        let begun = tokio::select! {
+            biased;
+            begun = Authority::begin(stream) => begun,
+            () = too_late => return debug!("connection closed: no request in time"),
+        };
+        let stream = match begun {
+            Ok(stream) => stream,
+            Err(error) => return debug!(%error, "connection failed"),
         };
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(self.limits.head).max_buf_size(MAX_HEADERS as usize);
@@ -133,6 +143,8 @@ impl Server {
             }
         };
         let served = tokio::select! {
+            // The first request is read before a shutdown closes the connection.
+            biased;
             served = connection.as_mut() => served,
             () = closing => {
                 connection.as_mut().graceful_shutdown();
@@ -149,7 +161,8 @@ impl Server {
 async fn respond(services: &Services, request: Request<Incoming>) -> Response<Body> {
     // Programs do not send an origin; a web page of another site could otherwise read and write keys through a browser.
     if request.headers().contains_key(header::ORIGIN) {
-        return gateway::error(StatusCode::FORBIDDEN, Code::PermissionDenied, "requests of web pages are rejected");
+        let (status, text) = (StatusCode::FORBIDDEN, "requests of web pages are rejected");
+        return gateway::refuse(request.map(Body::new), status, Code::PermissionDenied, text).await;
     }
     let content_type = request.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
     if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
@@ -183,6 +196,12 @@ mod tests {
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    /// Types of frames (RFC 9113 §6).
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
     /// First octets of a request over HTTP/2, whose head goes on in a frame that does not come.
     const HALF_HEAD: &[u8] = &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x83];
 
@@ -229,10 +248,53 @@ mod tests {
         [&len[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
+    /// Returns the head of a request by POST: http, :path, :authority and content-type by their indexes (RFC 7541 §A).
+    fn head(path: &str, content_type: &str) -> Vec<u8> {
+        let field = |head: &[u8], value: &str| [head, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+        [vec![0x83, 0x86], field(&[0x04], path), field(&[0x01], "localhost"), field(&[0x0f, 0x10], content_type)]
+            .concat()
+    }
+
+    /// Reads a frame: its head and its payload.
+    async fn read_frame(received: &mut (impl AsyncRead + Unpin)) -> ([u8; 9], Vec<u8>) {
+        let mut head = [0; 9];
+        timeout(Duration::from_secs(20), received.read_exact(&mut head)).await.unwrap().unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        received.read_exact(&mut payload).await.unwrap();
+        (head, payload)
+    }
+
+    /// Some clients lose a response that comes with a reset of its stream.
+    #[tokio::test]
+    async fn refused_request_is_read_before_its_response() {
+        let (address, _shutdown) = start(None).await;
+        // The second one needs a token.
+        for path in ["/v3/none", "/v3/kv/range"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = [PREFACE, SETTINGS, &frame(HEADERS, 4, 1, &head(path, "application/json"))].concat();
+            stream.write_all(&request).await.unwrap();
+            stream.write_all(&[frame(DATA, 0, 1, b"{}"), frame(PING, 0, 0, &[1; 8])].concat()).await.unwrap();
+            let mut seen = vec![];
+            while !seen.ends_with(&[PING]) {
+                let (head, _) = read_frame(&mut stream).await;
+                seen.extend([head[3]].into_iter().filter(|kind| [DATA, HEADERS, RESET, PING].contains(kind)));
+            }
+            assert_eq!(seen, [PING], "{path}: no response while the request is incomplete");
+            stream.write_all(&frame(DATA, 1, 1, b"{}")).await.unwrap();
+            while !seen.ends_with(&[DATA]) {
+                let (head, _) = read_frame(&mut stream).await;
+                seen.extend([head[3]].into_iter().filter(|kind| [DATA, HEADERS, RESET].contains(kind)));
+            }
+            stream.write_all(&frame(PING, 0, 0, &[2; 8])).await.unwrap();
+            while !seen.ends_with(&[PING]) {
+                seen.push(read_frame(&mut stream).await.0[3]);
+            }
+            assert!(!seen.contains(&RESET), "{path}: {seen:?}");
+        }
+    }
+
     #[tokio::test]
     async fn burst_of_small_messages_is_served() {
-        const PING: u8 = 6;
-        const GOAWAY: u8 = 7;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
         let settings = Settings {
@@ -243,27 +305,17 @@ mod tests {
         };
         tokio::spawn(Server::new(settings, shutdown.clone()).serve(listener));
         let _stop = shutdown.drop_guard();
-        let field = |head: &[u8], value: &str| [head, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
-        // POST, http, :path, :authority and content-type by their indexes (RFC 7541 §A).
-        let head = [
-            vec![0x83, 0x86],
-            field(&[0x04], "/etcdserverpb.Watch/Watch"),
-            field(&[0x01], "localhost"),
-            field(&[0x0f, 0x10], "application/grpc"),
-        ];
+        let head = head("/etcdserverpb.Watch/Watch", "application/grpc");
         // A WatchRequest that asks for the progress. All of them fit into the first window of HTTP/2, of 65,535 octets.
         let request = frame(0, 0, 1, &[0, 0, 0, 0, 2, 0x1a, 0]);
-        let burst = [PREFACE, SETTINGS, &frame(1, 4, 1, &head.concat()), &request.repeat(2_000)].concat();
+        let burst = [PREFACE, SETTINGS, &frame(HEADERS, 4, 1, &head), &request.repeat(2_000)].concat();
         let (mut received, mut sent) = TcpStream::connect(address).await.unwrap().into_split();
         tokio::spawn(async move {
             sent.write_all(&[burst, frame(PING, 0, 0, &[7; 8])].concat()).await.unwrap();
             std::future::pending::<()>().await;
         });
         loop {
-            let mut head = [0; 9];
-            timeout(Duration::from_secs(20), received.read_exact(&mut head)).await.unwrap().unwrap();
-            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-            received.read_exact(&mut payload).await.unwrap();
+            let (head, payload) = read_frame(&mut received).await;
             assert!(head[3] != GOAWAY, "{}", payload.escape_ascii());
             if head[3] == PING && head[4] == 1 && payload == [7; 8] {
                 return;

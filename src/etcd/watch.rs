@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,12 +26,12 @@ use super::{
     backend::Backend,
     convert::{key_range, number, revision},
     error::{COMPACTED, failed},
-    follow::Follower,
     proto::etcdserverpb::{
         WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
     },
 };
 use crate::store::{
+    follow::Follower,
     key::Revision,
     query::{Consistency, Query},
     watch::WatchMessage,
@@ -60,7 +60,7 @@ impl Watch for Backend {
             running: HashMap::new(),
             next_id: 0,
             wanted: None,
-            advanced: Arc::new(Notify::new()),
+            advance: Arc::default(),
         };
         tokio::spawn(watches.serve(requests.into_inner()));
         let responses = stream::poll_fn(move |context| received.poll_recv(context));
@@ -77,8 +77,15 @@ struct Watches {
     next_id: i64,
     /// Revision that all watches must have seen before the client is told so; `None`: it did not ask.
     wanted: Option<Revision>,
-    /// Wakes the task of the stream when a watch has seen more.
-    advanced: Arc<Notify>,
+    advance: Arc<Advance>,
+}
+
+/// Wakes the task of a stream when a watch has seen more, while that is of interest: a change that many watch wakes tasks enough.
+#[derive(Default)]
+struct Advance {
+    /// True while the client waits for the progress of all watches.
+    is_awaited: AtomicBool,
+    notify: Notify,
 }
 
 /// A watch with a task of its own. The task ends by itself when the history does not reach back far enough.
@@ -91,12 +98,16 @@ struct Running {
 impl Watches {
     /// Serves requests until the client or the server closes the stream. A client may close its side and keep the watches.
     async fn serve(mut self, mut requests: Streaming<WatchRequest>) {
-        let (responses, advanced) = (self.responses.clone(), self.advanced.clone());
+        let (backend, responses, advance) = (self.backend.clone(), self.responses.clone(), self.advance.clone());
         let mut is_open = true;
         loop {
             tokio::select! {
                 () = responses.closed() => break,
-                () = advanced.notified() => self.report_progress().await,
+                status = backend.stopped() => {
+                    let _is_open = responses.send(Err(status)).await;
+                    break;
+                }
+                () = advance.notify.notified() => self.report_progress().await,
                 request = requests.message(), if is_open => match request {
                     Ok(Some(request)) => self.handle(request).await,
                     Ok(None) => is_open = false,
@@ -159,7 +170,7 @@ impl Watches {
             shape: Shape::new(id, &request),
             reports_progress: request.progress_notify,
             seen: seen.clone(),
-            advanced: self.advanced.clone(),
+            advance: self.advance.clone(),
         };
         let task = tokio::spawn(watch.run(follower));
         self.running.insert(id, Running { task, seen });
@@ -201,10 +212,13 @@ impl Watches {
     /// Tells the client that it has all changes up to the revision of its request, once that is so.
     async fn report_progress(&mut self) {
         let Some(wanted) = self.wanted else { return };
+        // Before `seen` is read, and a watch reads it after it has written `seen`: one of both learns of the other.
+        self.advance.is_awaited.store(true, Ordering::SeqCst);
         self.running.retain(|_, watch| !watch.task.is_finished());
-        let seen = self.running.values().map(|watch| watch.seen.load(Ordering::Acquire)).min();
+        let seen = self.running.values().map(|watch| watch.seen.load(Ordering::SeqCst)).min();
         if seen.is_some_and(|seen| seen >= wanted.0) {
             self.wanted = None;
+            self.advance.is_awaited.store(false, Ordering::SeqCst);
             // Watches of future revisions have "seen" more than there is.
             let header = self.backend.header(wanted);
             self.respond(WatchResponse { header, watch_id: NO_WATCH, ..WatchResponse::default() }).await;
@@ -224,7 +238,7 @@ struct OneWatch {
     shape: Shape,
     reports_progress: bool,
     seen: Arc<AtomicU64>,
-    advanced: Arc<Notify>,
+    advance: Arc<Advance>,
 }
 
 impl OneWatch {
@@ -232,7 +246,7 @@ impl OneWatch {
         if let Err(status) = self.follow(follower).await {
             let _is_open = self.responses.send(Err(status)).await;
         }
-        self.advanced.notify_one();
+        self.advance.notify.notify_one();
     }
 
     async fn follow(&self, mut follower: Follower) -> Result<(), Status> {
@@ -271,8 +285,10 @@ impl OneWatch {
                     return self.send(self.backend.newest().max(first), canceled).await;
                 }
             }
-            self.seen.store(follower.seen().0, Ordering::Release);
-            self.advanced.notify_one();
+            self.seen.store(follower.seen().0, Ordering::SeqCst);
+            if self.advance.is_awaited.load(Ordering::SeqCst) {
+                self.advance.notify.notify_one();
+            }
         }
     }
 

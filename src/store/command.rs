@@ -18,8 +18,8 @@ use super::{
     session::{Session, SessionId},
 };
 
-/// Largest number of operations in Consul's transaction, as in Consul.
-pub const MAX_OPERATIONS: usize = 64;
+/// Largest number of operations in Consul's transaction, as in Consul from 1.14 on: Vault tests for it.
+pub const MAX_OPERATIONS: usize = 128;
 /// Largest number of requests in a branch of etcd's transaction, as in etcd.
 pub const MAX_REQUESTS: usize = 128;
 
@@ -150,6 +150,15 @@ pub enum Operation {
     CheckNotExists(Key),
     /// Ends a session; succeeds if there is none.
     DestroySession(SessionId),
+    /// Reads a key. One that does not exist is read as an entry without a value.
+    GetOrEmpty(Key),
+}
+
+impl Operation {
+    /// Reports whether the operation returns what it reads.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get(_) | Self::GetOrEmpty(_) | Self::GetPrefix(_))
+    }
 }
 
 /// etcd's transaction: conditions, and requests for both outcomes. Requests see the effects of those before them.
@@ -186,7 +195,7 @@ pub enum Target {
     Modified(i64),
     /// [`Entry::value`](super::entry::Entry::value).
     Value(Bytes),
-    /// [`Entry::lease`](super::entry::Entry::lease).
+    /// [`Attributes::lease`](super::entry::Attributes::lease).
     Lease(i64),
 }
 
@@ -334,7 +343,7 @@ pub enum TransactionResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
 pub enum Refusal {
     /// The store is full.
-    #[error("the store is full: delete keys, or raise store.max_size on all voters")]
+    #[error("the store is full: delete keys, or raise store.max_size on all voters and restart their agents")]
     NoSpace,
     /// The revision was compacted; holds the first one that is kept.
     #[error("the revision was compacted: the history begins at revision {0}")]

@@ -26,4 +26,9 @@ pub enum StoreError {
     /// A change of the voters was refused; holds the reason.
     #[error("{0}")]
     Membership(String),
+    /// Clients of this node have not taken large answers of other nodes yet.
+    #[error(
+        "this node holds 256 MiB of answers that its clients have not taken yet: try again, ask a voter, or read less at once"
+    )]
+    TooManyAnswers,
 }

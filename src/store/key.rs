@@ -3,6 +3,7 @@
 use std::{
     fmt,
     ops::{Bound, RangeBounds},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -33,10 +34,9 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A key: 1 to [`MAX_KEY`] octets of any kind.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Key(Bytes);
+/// A key: 1 to [`MAX_KEY`] octets of any kind. The state and its history share them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<[u8]>);
 
 /// Reasons for refusing a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -54,18 +54,23 @@ impl Key {
     ///
     /// # Errors
     /// Fails if the key is empty or longer than [`MAX_KEY`].
-    pub fn new(octets: impl Into<Bytes>) -> Result<Self, KeyError> {
-        let octets = octets.into();
+    pub fn new(octets: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let octets = octets.as_ref();
         match octets.len() {
             0 => Err(KeyError::Empty),
-            1..=MAX_KEY => Ok(Self(octets)),
+            1..=MAX_KEY => Ok(Self(octets.into())),
             len => Err(KeyError::TooLong(len)),
         }
     }
 
     /// Octets of the key.
-    pub fn octets(&self) -> &Bytes {
+    pub fn octets(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Copy of the octets for a message.
+    pub fn to_bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
     }
 
     /// The key as text; `None` if it is not UTF-8.
@@ -74,9 +79,16 @@ impl Key {
     }
 }
 
+impl Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(Bytes::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        // Postcard lends octets of its input.
+        Self::new(<&[u8]>::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -121,7 +133,7 @@ impl KeyRange {
     pub fn contains(&self, key: &Key) -> bool {
         match self {
             Self::Key(only) => only == key,
-            Self::Span { start, end } => *key.0 >= **start && end.as_ref().is_none_or(|end| *key.0 < **end),
+            Self::Span { start, end } => key.0[..] >= start[..] && end.as_ref().is_none_or(|end| key.0[..] < end[..]),
         }
     }
 

@@ -52,6 +52,15 @@ pub enum PeerRequest {
         /// The term.
         term: u64,
     },
+    /// Asks the leader whether a member was removed from the cluster: `Result<bool, PeerRefusal>`.
+    IsRemoved {
+        /// Random id of the store's cluster that the member belongs to.
+        cluster: u64,
+        /// Id of the member.
+        id: u64,
+    },
+    /// State of the store's cluster as a voter sees it that need not be the leader: `Result<Status, PeerRefusal>`.
+    View,
 }
 
 impl PeerRequest {
@@ -120,5 +129,7 @@ pub type RenewReply = Result<Option<Duration>, PeerRefusal>;
 pub type StatusReply = Result<Status, PeerRefusal>;
 /// Answer of a voter that is asked to become the leader: it has begun an election, or why it does not.
 pub type TakeOverReply = Result<(), PeerRefusal>;
+/// Answer of the leader to a member that asks whether it was removed.
+pub type RemovedReply = Result<bool, PeerRefusal>;
 /// Outcome of a change of the voters.
 pub type MembershipReply = Result<(), PeerRefusal>;

@@ -9,13 +9,14 @@
 //! them. Discovery never reads the store: nothing outside this module waits for it, except a client that asked for it.
 //!
 //! Core, without I/O: [`key`], [`lease`], [`session`], [`command`], [`query`], [`watch`], [`state`] and [`expiry`].
-//! [`request`] is the interface for APIs: messages to the store's task. [`raft`] is the only module that uses openraft,
+//! [`request`] is the interface for APIs: messages to the store's task; [`follow`] is a watch for them that survives the loss of a voter. [`raft`] is the only module that uses openraft,
 //! [`sealed_stream`] and [`peers`] connect nodes, and [`node`] is the task.
 
 pub mod command;
 pub mod entry;
 pub mod error;
 pub mod expiry;
+pub mod follow;
 pub mod key;
 pub mod lease;
 pub mod message;

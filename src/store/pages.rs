@@ -42,7 +42,7 @@ impl Pages {
         self.rest = match (&self.rest, last) {
             // The first octets behind a key are the key and a zero.
             (Some(KeyRange::Span { end, .. }), Some(last)) => {
-                Some(KeyRange::Span { start: [last.key.octets(), &b"\0"[..]].concat().into(), end: end.clone() })
+                Some(KeyRange::Span { start: [last.key.octets(), b"\0"].concat().into(), end: end.clone() })
             }
             _ => None,
         };

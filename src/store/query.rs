@@ -129,6 +129,23 @@ pub struct Answer {
     pub revision: Revision,
     /// The content.
     pub content: Content,
+    /// The leader, as the member that answered knows.
+    pub contact: Contact,
+}
+
+/// Contact of a member with its leader. That of the leader itself is the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// False if the member knows no leader: its state may be old.
+    pub has_leader: bool,
+    /// Time since the last message of the leader.
+    pub silence: Duration,
+}
+
+impl Default for Contact {
+    fn default() -> Self {
+        Self { has_leader: true, silence: Duration::ZERO }
+    }
 }
 
 /// Content of an answer.
@@ -150,6 +167,19 @@ pub enum Content {
     Totals(Totals),
     /// To [`Query::HeldKeys`].
     HeldKeys(Vec<HeldKeys>),
+}
+
+impl Content {
+    /// Octets of its keys and values.
+    pub fn octets(&self) -> usize {
+        match self {
+            Self::Range(RangeAnswer { entries, .. }) | Self::Entries(entries) => {
+                entries.iter().map(|entry| entry.key.octets().len() + entry.entry.value.len()).sum()
+            }
+            Self::Keys(keys) => keys.iter().map(Bytes::len).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// Keys that a session holds.

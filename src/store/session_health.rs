@@ -59,8 +59,7 @@ impl SessionHealth {
 
 /// Reports whether a node is not in the catalog, or was declared dead.
 fn is_gone(catalog: &Catalog, node: &str) -> bool {
-    let known = Label::parse(node).ok().and_then(|node| catalog.view().get(&node).map(|view| view.freshness));
-    match known {
+    match catalog.freshness(node) {
         Some(freshness) => freshness == Freshness::Gone,
         // External nodes have no agent: they exist as long as they are registered.
         None => RegisteredName::parse(node).ok().is_none_or(|node| catalog.external(&node).is_none()),

@@ -23,7 +23,7 @@ pub use self::snapshot::SnapshotError;
 use self::{batch::Batch, history::History};
 use super::{
     command::{Command, Done, Outcome, Refusal},
-    entry::Entry,
+    entry::{Attributes, Entry},
     key::{Key, Revision},
     lease::{self, LeaseId, LifetimeId},
     query::Totals,
@@ -214,12 +214,13 @@ impl State {
             if grows && next.octets > next.max_octets() { Err(Refusal::NoSpace) } else { Ok(done) }
         });
         if !matches!(result, Err(_) | Ok(Done::Failed(_))) {
-            if batch.has_changes() {
-                next.revision = batch.revision();
-                next.history.append(batch.into_changes());
-            }
-            next.history.trim(next.max_octets(), next.octets);
+            // Drops the state before, so that the history is not shared with it and changes in place.
             *self = next;
+            if batch.has_changes() {
+                self.revision = batch.revision();
+                self.history.append(self.revision, batch.into_changes());
+            }
+            self.history.trim(self.max_octets(), self.octets);
         }
         Outcome { revision: self.revision, result }
     }
@@ -313,8 +314,9 @@ impl State {
         for key in &keys {
             match session.behavior {
                 super::session::Behavior::Release => {
-                    let entry = Entry { session: None, ..self.draft(key) };
-                    self.store(batch, key, entry);
+                    let Some(entry) = self.keys.get(key).cloned() else { continue };
+                    let attributes = Attributes { session: None, ..entry.attributes() };
+                    self.store(batch, key, Entry::new(entry.value.clone(), attributes));
                 }
                 super::session::Behavior::Delete => self.replace(batch, key, None),
             }

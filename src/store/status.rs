@@ -27,12 +27,18 @@ pub struct Status {
     pub applied: u64,
     /// Number of keys.
     pub keys: u64,
-    /// Octets of keys, values and history.
+    /// Octets of keys, values, sessions and leases.
     pub octets: u64,
     /// Limit of `octets`.
     pub max_octets: u64,
     /// The voters and learners.
     pub members: Vec<MemberStatus>,
+    /// Error and remedy if the voter of the node that was asked has failed; no other node knows.
+    #[serde(skip)]
+    pub failure: Option<String>,
+    /// Names of the voters as the node that was asked last heard of them, or as its configuration names them.
+    #[serde(skip)]
+    pub known_voters: Vec<String>,
 }
 
 /// State of one voter or learner.
@@ -44,7 +50,7 @@ pub struct MemberStatus {
     pub node: String,
     /// True for a voter, false for a learner.
     pub is_voter: bool,
-    /// Number of log entries that the member lacks; `None` if only the leader knows.
+    /// Number of log entries that the member lacks; `None` if only the leader knows, or if it does not know yet.
     pub lag: Option<u64>,
     /// Time since the member last replied to the leader; `None` if only the leader knows.
     pub unreached: Option<Duration>,

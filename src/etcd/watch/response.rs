@@ -68,7 +68,7 @@ impl Shape {
         let (kind, kv) = match &change.entry {
             Some(entry) => (self.with_puts.then_some(EventType::Put)?, key_value(&change.key, entry)),
             None => {
-                let (key, mod_revision) = (change.key.octets().clone(), number(change.revision.0));
+                let (key, mod_revision) = (change.key.to_bytes(), number(change.revision.0));
                 let kv = KeyValue { key, mod_revision, ..KeyValue::default() };
                 (self.with_deletions.then_some(EventType::Delete)?, kv)
             }
@@ -85,24 +85,15 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        entry::Entry,
+        entry::{Attributes, Entry},
         key::{Key, Revision},
     };
 
     fn change(revision: u64, len: Option<usize>) -> Change {
         let entry = |len| {
             let at = Revision(revision);
-            let value = vec![b'x'; len].into();
-            let entry = Entry {
-                value,
-                flags: 0,
-                session: None,
-                lock_index: 0,
-                lease: None,
-                created: at,
-                modified: at,
-                version: 1,
-            };
+            let mut entry = Entry::new(vec![b'x'; len].into(), Attributes::default());
+            (entry.created, entry.modified, entry.version) = (at, at, 1);
             Arc::new(entry)
         };
         let key = Key::new("k").unwrap();

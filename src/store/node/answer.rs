@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{local::Local, membership::change, status::status};
 use crate::store::{
     message::{
-        MembershipReply, PeerRefusal, PeerRequest, ReadReply, RenewReply, StatusReply, TakeOverReply, WriteReply,
+        MembershipReply, PeerRefusal, PeerRequest, RemovedReply, RenewReply, StatusReply, TakeOverReply, WriteReply,
         encode,
     },
     peers::Peers,
@@ -22,9 +22,6 @@ pub(super) async fn answer(local: &Local, peers: &Peers, own: &str, request: Pee
             }
         }
         PeerRequest::Write(command) => Some(encode::<WriteReply>(&local.write(command).await)),
-        PeerRequest::Read { query, consistency, wait } => {
-            Some(encode::<ReadReply>(&local.read(&query, consistency, wait).await))
-        }
         PeerRequest::Renew(id) => Some(encode::<RenewReply>(&local.renew(id).await)),
         PeerRequest::Status => Some(encode::<StatusReply>(&if local.is_leader() {
             Ok(status(local, own))
@@ -37,6 +34,12 @@ pub(super) async fn answer(local: &Local, peers: &Peers, own: &str, request: Pee
             Err(local.other_leader())
         })),
         PeerRequest::TakeOver { term } => Some(encode::<TakeOverReply>(&local.take_over(term).await)),
-        PeerRequest::Describe | PeerRequest::Prepare | PeerRequest::Watch(_) => None,
+        PeerRequest::IsRemoved { cluster, id } => Some(encode::<RemovedReply>(&local.has_removed(cluster, id).await)),
+        PeerRequest::View => Some(encode::<StatusReply>(&if local.holds_store() {
+            Ok(status(local, own))
+        } else {
+            Err(local.other_leader())
+        })),
+        PeerRequest::Describe | PeerRequest::Prepare | PeerRequest::Read { .. } | PeerRequest::Watch(_) => None,
     }
 }

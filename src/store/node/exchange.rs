@@ -35,7 +35,7 @@ pub(super) async fn exchange(
 }
 
 /// Reports whether a reply is sent by [`send_in_parts`].
-pub(super) fn is_answered_in_parts(request: &PeerRequest) -> bool {
+fn is_answered_in_parts(request: &PeerRequest) -> bool {
     matches!(request, PeerRequest::Read { .. })
 }
 

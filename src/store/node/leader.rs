@@ -65,7 +65,7 @@ impl Duties {
                     () = shutdown.cancelled() => return,
                 }
                 if !self.local.resigning.is_cancelled() {
-                    warn!("store: this node is no longer the leader");
+                    self.report_end();
                 }
             }
             tokio::select! {
@@ -76,6 +76,24 @@ impl Duties {
                 Some(refused) = self.renewals.recv() => drop(refused),
                 () = shutdown.cancelled() => return,
             }
+        }
+    }
+
+    /// Logs why this node is no longer the leader.
+    fn report_end(&self) {
+        let voter = &self.local.voter;
+        if voter.has_failed() {
+            // The failure is logged when the member starts again.
+            warn!("store: this node is no longer the leader: it cannot write its log");
+        } else if voter.leads() {
+            warn!(
+                "store: this node is no longer the leader: no majority of the voters has replied for 2 s. Writes wait until one is \
+                 reached: see `muster store status`"
+            );
+        } else if !voter.is_voter() {
+            info!("store: this node is no longer the leader: it was removed from the voters");
+        } else {
+            info!(leader = voter.role().leader, "store: this node is no longer the leader: another election has begun");
         }
     }
 

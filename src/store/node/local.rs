@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     interest::{Interest, Interests},
     renewal::Renewal,
+    space_log::SpaceLog,
 };
 use crate::store::{
     command::{Command, Outcome},
     key::{KeyRange, Revision},
     lease::LifetimeId,
     message::PeerRefusal,
-    query::{Answer, Consistency, Content, Query, Wait},
+    query::{Answer, Consistency, Contact, Content, Query, Wait},
     raft::{Role, Voter},
     request::StoreError,
     state::State,
@@ -43,6 +44,7 @@ pub(super) struct Local {
     pub(super) resigning: CancellationToken,
     /// Held by each write until it is queued.
     pub(super) accepting: Arc<RwLock<()>>,
+    pub(super) space_log: SpaceLog,
     /// Cancelled when the member ends: a task that goes on with it keeps the log from being opened again.
     pub(super) ended: CancellationToken,
 }
@@ -54,6 +56,21 @@ impl Local {
             && !self.resigning.is_cancelled()
             && !self.voter.has_failed()
             && self.voter.confirmed_at().is_none_or(|confirmed| confirmed.elapsed() < UNCONFIRMED)
+    }
+
+    /// Reports whether the state of this member is that of the cluster, perhaps an earlier one. A member that was removed, or does
+    /// not have the store yet, answers nothing.
+    pub(super) fn holds_store(&self) -> bool {
+        !self.voter.has_failed() && self.voter.is_voter() && self.voter.applied().borrow().state.cluster_id() != 0
+    }
+
+    /// Reports whether a member was removed from this cluster. Only the leader knows.
+    pub(super) async fn has_removed(&self, cluster: u64, id: u64) -> Result<bool, PeerRefusal> {
+        if !self.is_leader() {
+            return Err(self.other_leader());
+        }
+        self.voter.confirm().await.map_err(|_| self.other_leader())?;
+        Ok(self.voter.state().cluster_id() == cluster && self.voter.has_removed(id))
     }
 
     /// The leader that this member knows; `None` for this member itself, if no majority confirms it.
@@ -93,7 +110,9 @@ impl Local {
             }
             self.voter.queue(command).await
         };
-        outcome.await.map_err(PeerRefusal::Failed)
+        let outcome = outcome.await.map_err(PeerRefusal::Failed)?;
+        self.space_log.written(&outcome, || self.voter.state());
+        Ok(outcome)
     }
 
     /// Refuses further requests to the leader. Returns once all writes that were accepted are queued.
@@ -130,14 +149,30 @@ impl Local {
                 return Err(self.other_leader());
             }
             self.voter.confirm().await.map_err(|_| self.other_leader())?;
+        } else if !self.holds_store() {
+            return Err(self.other_leader());
         }
         let state = self.voter.state();
         let mut answer = state.read(query).map_err(|refusal| PeerRefusal::Failed(StoreError::Refused(refusal)))?;
+        if consistency == Consistency::Stale {
+            answer.contact = self.contact();
+        }
         if let (Query::Lease(id), Content::Lease(Some(lease))) = (query, &mut answer.content) {
             let remaining = self.remaining(LifetimeId::Lease(*id)).await;
             lease.remaining = remaining.map_or(lease.ttl, |remaining| remaining.as_secs());
         }
         Ok(answer)
+    }
+
+    /// Contact of this member with the leader.
+    fn contact(&self) -> Contact {
+        let role = self.voter.role();
+        let silence = match (self.is_leader(), self.voter.confirmed_at()) {
+            (true, _) => Duration::ZERO,
+            (false, Some(confirmed)) => confirmed.elapsed(),
+            (false, None) => self.voter.leader_silence(),
+        };
+        Contact { has_leader: self.leader(&role).is_some(), silence }
     }
 
     /// Time that a lease or a session has left; `None` if only another member knows.
@@ -160,8 +195,12 @@ impl Local {
         renewed.await.map_err(gone)?.map_err(PeerRefusal::Failed)
     }
 
-    /// Sends the changes of a range, until the receiver is dropped or the history ends.
+    /// Sends the changes of a range, until the receiver is dropped or the history ends. Sends nothing if this member does not hold
+    /// the store.
     pub(super) async fn watch(&self, watch: Watch, messages: &mpsc::Sender<WatchMessage>) {
+        if !self.holds_store() {
+            return;
+        }
         let waiter = self.interests.register(Interest::Keys(watch.range.clone()));
         let applied = self.voter.applied();
         let state = applied.borrow().state.clone();
@@ -247,7 +286,7 @@ mod tests {
     }
 
     fn set(key: &str, octets: usize, round: u64) -> Operation {
-        Operation::Set { key: Key::new(key.to_owned()).unwrap(), value: vec![b'v'; octets].into(), flags: round }
+        Operation::Set { key: Key::new(key).unwrap(), value: vec![b'v'; octets].into(), flags: round }
     }
 
     /// The number of changes in each message, which are all that a client receives that goes on behind each of them.

@@ -6,17 +6,26 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
 use thiserror::Error;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
-use super::{interest::Interests, leader::Duties, local::Local, resignation::resign};
+use super::{
+    failure::{Cause, Failure},
+    interest::Interests,
+    leader::Duties,
+    local::Local,
+    resignation::resign,
+    role_log::log_roles,
+    space_log::SpaceLog,
+    succession::succeed,
+};
 use crate::{
-    metrics,
+    metrics::{self, StoreMember},
     model::catalog::Catalog,
     store::{
         message::Description,
@@ -35,16 +44,21 @@ const RENEWALS: usize = 8192;
 #[derive(Debug, Error)]
 enum MemberError {
     /// The folder cannot be created, or the id in it cannot be read or written.
-    #[error("cannot use the folder {}: {error}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The error.
-        error: io::Error,
-    },
+    #[error("cannot use the folder: {0}")]
+    Folder(io::Error),
     /// The member cannot start.
     #[error(transparent)]
     Voter(#[from] VoterError),
+}
+
+impl MemberError {
+    /// The cause of the error.
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Voter(error) if error.is_damage() => Cause::Damaged,
+            Self::Folder(_) | Self::Voter(_) => Cause::of(&self.to_string()),
+        }
+    }
 }
 
 /// This node in the store's cluster.
@@ -52,6 +66,8 @@ enum MemberError {
 pub(super) struct Node {
     /// Name of the node.
     pub(super) own: Arc<str>,
+    /// True if it joins others at its start.
+    pub(super) joins: bool,
     pub(super) folder: Arc<Path>,
     pub(super) max_octets: u64,
     pub(super) metrics: metrics::Store,
@@ -61,6 +77,10 @@ pub(super) struct Node {
     pub(super) local: Arc<watch::Sender<Option<Local>>>,
     /// Held while the member starts.
     pub(super) starting: Arc<Mutex<()>>,
+    /// Turns of large answers to other nodes.
+    pub(super) large_answers: Arc<Semaphore>,
+    /// Why the member does not run.
+    pub(super) failure: Failure,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -93,14 +113,20 @@ impl Node {
             return;
         }
         match self.start().await {
-            Ok(local) => drop(self.local.send_replace(Some(local))),
-            Err(error) => warn!(%error, "store: this node cannot hold the log"),
+            Ok(local) => {
+                self.local.send_replace(Some(local));
+            }
+            Err(error) => {
+                self.metrics.set(StoreMember::Failed);
+                if let Some(error) = self.failure.note(&self.folder, &error.to_string(), error.cause()) {
+                    warn!(error, "store: this node cannot hold the log");
+                }
+            }
         }
     }
 
     async fn start(&self) -> Result<Local, MemberError> {
-        let folder = |error| MemberError::Folder { path: self.folder.to_path_buf(), error };
-        let id = own_id(&self.folder).map_err(folder)?;
+        let id = own_id(&self.folder).map_err(MemberError::Folder)?;
         let voter = Voter::open(&self.folder, id, self.peers.clone(), self.max_octets, self.metrics.clone()).await?;
         info!(id = format!("{id:016x}"), "store: this node holds the log");
         let interests = Interests::default();
@@ -108,7 +134,15 @@ impl Node {
         let ended = self.shutdown.child_token();
         let (renewals, renewed) = mpsc::channel(RENEWALS);
         let resigning = CancellationToken::new();
-        let local = Local { voter, interests, renewals, resigning, accepting: Arc::default(), ended: ended.clone() };
+        let local = Local {
+            voter,
+            interests,
+            renewals,
+            resigning,
+            accepting: Arc::default(),
+            space_log: SpaceLog::default(),
+            ended: ended.clone(),
+        };
         let duties = Duties {
             local: local.clone(),
             renewals: renewed,
@@ -118,6 +152,8 @@ impl Node {
             max_octets: self.max_octets,
         };
         tokio::spawn(duties.run(ended));
+        tokio::spawn(log_roles(local.clone()));
+        tokio::spawn(succeed(local.clone(), self.catalog.clone()));
         Ok(local)
     }
 
@@ -130,7 +166,7 @@ impl Node {
 
     /// Ends the member.
     pub(super) async fn end(&self) {
-        self.metrics.set(None);
+        self.metrics.set(StoreMember::None);
         let local = self.local.send_replace(None);
         if let Some(local) = local {
             local.ended.cancel();

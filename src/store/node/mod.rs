@@ -8,18 +8,25 @@
 mod answer;
 mod describe;
 mod exchange;
+mod failure;
 mod founding;
+mod held_answers;
 mod interest;
 mod leader;
 mod local;
+mod log_limit;
 mod member;
 mod membership;
 pub(crate) mod recovery;
+mod removal;
 mod renewal;
 mod resignation;
+mod role_log;
 mod router;
 mod serve;
+mod space_log;
 mod status;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -28,12 +35,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::{
     net::TcpStream,
-    sync::{Mutex, mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{member::Node, router::Router};
+use self::{failure::Failure, held_answers::HeldAnswers, member::Node, router::Router, serve::LARGE_ANSWERS};
 use super::{
     peers::{self, Addresses, Peers},
     request::Request,
@@ -53,9 +60,11 @@ pub struct Settings {
     pub node: String,
     /// Names of the first voters.
     pub voters: Vec<String>,
+    /// True if the node joins others at its start: it may be new in a cluster that has a store.
+    pub joins: bool,
     /// Folder of the log and the snapshot.
     pub folder: PathBuf,
-    /// Octets of keys, values and history from which writes are refused.
+    /// Octets of keys, values, sessions and leases from which writes are refused.
     pub max_octets: u64,
     /// Metrics of the store.
     pub metrics: metrics::Store,
@@ -78,7 +87,7 @@ pub struct Inputs {
 
 /// Runs the store on this node until shutdown. A leader lets another voter take over before it ends.
 pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken) {
-    let Settings { node: own, voters, folder, max_octets, metrics } = settings;
+    let Settings { node: own, voters, joins, folder, max_octets, metrics } = settings;
     let Inputs { mut requests, connections, keyring, addresses, catalog } = inputs;
     let own: Arc<str> = own.into();
     let peers = Peers::new(own.to_string(), keyring.clone(), addresses);
@@ -88,17 +97,27 @@ pub async fn run(settings: Settings, inputs: Inputs, shutdown: CancellationToken
     let ended = CancellationToken::new();
     let node = Node {
         own: own.clone(),
+        joins,
         folder: folder.into(),
         max_octets,
         metrics,
         peers: peers.clone(),
         catalog,
         local: Arc::new(local),
-        starting: Arc::new(Mutex::new(())),
+        starting: Arc::default(),
+        large_answers: Arc::new(Semaphore::new(LARGE_ANSWERS)),
+        failure: Failure::default(),
         shutdown: ended.clone(),
     };
-    let router =
-        Router { own: own.clone(), voters: voters.clone().into(), peers, local: member, known: Arc::default() };
+    let router = Router {
+        own: own.clone(),
+        voters: voters.clone().into(),
+        peers,
+        local: member,
+        failure: node.failure.clone(),
+        held_answers: HeldAnswers::new(),
+        known: Arc::default(),
+    };
     let mut tasks = JoinSet::new();
     tasks.spawn(peers::serve(connections, keyring, own.to_string(), incoming, ended.clone()));
     tasks.spawn(upkeep::run(node.clone(), voters));

@@ -1,6 +1,6 @@
 //! The planned end of a leader: another voter takes over first, so that clients do not wait until a timeout starts an election.
 //!
-//! Followers grant no vote as long as they have heard from a leader within 1.2 s. The leader itself grants its vote at once: with
+//! Followers grant no vote as long as they have heard from a leader within 0.9 s. The leader itself grants its vote at once: with
 //! that of the candidate, that is a majority of three voters. Among five, the request is repeated until a third one votes.
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
@@ -15,6 +16,8 @@ use tracing::debug;
 use super::{
     describe::describe,
     exchange::{exchange, receive_in_parts},
+    failure::Failure,
+    held_answers::HeldAnswers,
     local::Local,
     membership::change,
     status::status,
@@ -22,7 +25,7 @@ use super::{
 use crate::store::{
     command::{Command, Outcome},
     lease::LifetimeId,
-    message::{KnownMember, PeerRefusal, PeerRequest, decode},
+    message::{KnownMember, PeerRefusal, PeerRequest, StatusReply, decode},
     peers::{PeerError, Peers, ReplyStream},
     query::{Answer, Consistency, Query, Wait},
     request::{MembershipChange, Request, Status, StoreError},
@@ -35,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(7);
 const MEMBERSHIP: Duration = Duration::from_secs(300);
 /// Time limit for the status of the leader.
 const STATUS: Duration = Duration::from_secs(1);
+/// Time limit for the states that voters without a leader see.
+const VIEW: Duration = Duration::from_millis(700);
 /// Time for which a request avoids a node that stops, which would not tell what became of it: as long as a node takes to stop.
 const STOPPING: Duration = Duration::from_secs(3);
 /// Pause before another attempt, so that nodes without a leader do not spin.
@@ -50,6 +55,10 @@ pub(super) struct Router {
     pub(super) peers: Peers,
     /// This node's member, if it has one.
     pub(super) local: watch::Receiver<Option<Local>>,
+    /// Why this node's member does not run.
+    pub(super) failure: Failure,
+    /// Answers of other nodes that clients of this node have not taken yet.
+    pub(super) held_answers: HeldAnswers,
     /// Names of the members and of the leader, as last heard.
     pub(super) known: Arc<Mutex<Known>>,
 }
@@ -59,6 +68,7 @@ pub(super) struct Router {
 pub(super) struct Known {
     pub(super) leader: Option<String>,
     pub(super) members: Vec<String>,
+    pub(super) voters: Vec<String>,
 }
 
 /// Whether a request may be sent again if its outcome is unknown.
@@ -85,7 +95,10 @@ impl Router {
             },
             Request::Watch { watch, messages } => self.watch(watch, messages).await,
             Request::Renew { id, done } => drop(done.send(self.renew(id).await)),
-            Request::Status { done } => drop(done.send(self.status().await)),
+            Request::Status { done } => {
+                let (failure, known_voters) = (self.failure.text(), self.known_voters());
+                drop(done.send(Status { failure, known_voters, ..self.status().await }));
+            }
             Request::Membership { change, done } => drop(done.send(self.change_membership(change).await)),
         }
     }
@@ -94,12 +107,12 @@ impl Router {
         let (until, command) = (Instant::now() + PATIENCE, &command);
         let request = || PeerRequest::Write(command.clone());
         let here = |local: Local| async move { local.write(command.clone()).await };
-        self.at_leader(request, Repeat::Unsafe, until, Duration::ZERO, here).await
+        self.at_leader(request, Repeat::Unsafe, until, Duration::ZERO, here, Ok).await
     }
 
     async fn read(&self, query: Query, consistency: Consistency, wait: Option<Wait>) -> Result<Answer, StoreError> {
         if consistency == Consistency::Stale
-            && let Some(local) = self.member()
+            && let Some(local) = self.holding()
         {
             match local.read(&query, consistency, wait).await {
                 Ok(answer) => return Ok(answer),
@@ -113,43 +126,58 @@ impl Router {
         let query = &query;
         let request = || PeerRequest::Read { query: query.clone(), consistency, wait };
         let here = |local: Local| async move { local.read(query, consistency, wait).await };
-        self.at_leader(request, Repeat::Safe, until, longest, here).await
+        self.at_leader(request, Repeat::Safe, until, longest, here, |answer| self.held_answers.count(answer)).await
     }
 
     async fn renew(&self, id: LifetimeId) -> Result<Option<Duration>, StoreError> {
         let (until, request) = (Instant::now() + PATIENCE, || PeerRequest::Renew(id));
         let here = |local: Local| async move { local.renew(id).await };
-        self.at_leader(request, Repeat::Safe, until, Duration::ZERO, here).await
+        self.at_leader(request, Repeat::Safe, until, Duration::ZERO, here, Ok).await
     }
 
     async fn change_membership(&self, wanted: MembershipChange) -> Result<(), StoreError> {
-        let (until, wanted) = (Instant::now() + MEMBERSHIP, &wanted);
+        let (until, wanted) = (Instant::now() + PATIENCE, &wanted);
         let request = || PeerRequest::Membership(wanted.clone());
         let here = |local: Local| async move { change(&local, &self.peers, wanted).await.map_err(PeerRefusal::Failed) };
-        self.at_leader(request, Repeat::Unsafe, until, MEMBERSHIP, here).await
+        self.at_leader(request, Repeat::Unsafe, until, MEMBERSHIP, here, Ok).await
     }
 
     /// The state of the store's cluster, from this node's member, the leader, or another voter.
     async fn status(&self) -> Status {
         let until = Instant::now() + STATUS;
         let here = |local: Local| async move { Ok(status(&local, &self.own)) };
-        let asked = self.at_leader(|| PeerRequest::Status, Repeat::Safe, until, Duration::ZERO, here);
+        let asked = self.at_leader(|| PeerRequest::Status, Repeat::Safe, until, Duration::ZERO, here, Ok);
         if let Ok(Ok(status)) = timeout_at(until, asked).await {
             return status;
         }
-        match self.member() {
+        if let Some(local) = self.holding() {
+            return status(&local, &self.own);
+        }
+        self.view().await.unwrap_or_else(|| match self.member() {
             Some(local) => status(&local, &self.own),
             None => Status { node: self.own.to_string(), ..Status::default() },
-        }
+        })
+    }
+
+    /// The state of the store's cluster as the voter with the newest state sees it, while there is no leader.
+    async fn view(&self) -> Option<Status> {
+        let others = self.candidates().into_iter().filter(|node| **node != *self.own);
+        let asked = others.map(|node| async move {
+            let reply = self.peers.call(&node, PeerRequest::View.encode(), VIEW).await.ok()?;
+            decode::<StatusReply>(&reply)?.ok()
+        });
+        let views = join_all(asked).await.into_iter().flatten();
+        views.max_by_key(|view| (view.applied, view.last_log))
     }
 
     /// Watches here or on a voter. Ends without a word if the voter is gone: the client goes on elsewhere.
     async fn watch(&self, watch: Watch, messages: mpsc::Sender<WatchMessage>) {
-        if let Some(local) = self.member().filter(|local| !local.voter.has_failed()) {
-            return local.watch(watch, &messages).await;
-        }
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until && !messages.is_closed() {
+            // Asked each time: a member that has just founded the cluster holds the store a moment later.
+            if let Some(local) = self.holding() {
+                return local.watch(watch, &messages).await;
+            }
             for node in self.candidates() {
                 let Ok(mut received) = self.peers.stream(&node, PeerRequest::Watch(watch.clone()).encode()).await
                 else {
@@ -172,13 +200,18 @@ impl Router {
         self.local.borrow().clone()
     }
 
+    /// This node's member, if it holds the store.
+    fn holding(&self) -> Option<Local> {
+        self.member().filter(Local::holds_store)
+    }
+
     /// This node's member, if it is the leader.
     fn leading(&self) -> Option<Local> {
         self.member().filter(Local::is_leader)
     }
 
-    /// Carries out a request at the leader: by `here` on this node's member, or as a request to another node. Looks for a leader
-    /// until one carries it out. `longest` is added to the time limit of each attempt.
+    /// Carries out a request at the leader: by `here` on this node's member, or as a request to another node, whose outcome
+    /// `received` takes. Looks for a leader until one carries it out. `longest` is added to the time limit of each attempt.
     async fn at_leader<T: DeserializeOwned, F: Future<Output = Result<T, PeerRefusal>>>(
         &self,
         request: impl Fn() -> PeerRequest,
@@ -186,12 +219,13 @@ impl Router {
         until: Instant,
         longest: Duration,
         here: impl Fn(Local) -> F,
+        received: impl Fn(T) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let (mut was_reached, mut next) = (false, None::<String>);
         let mut stopping = None::<(String, Instant)>;
         while Instant::now() < until {
             if let Some(local) = self.leading() {
-                match timeout_at(until, here(local)).await {
+                match timeout_at(until + longest, here(local)).await {
                     Ok(Ok(outcome)) => return Ok(outcome),
                     Ok(Err(PeerRefusal::Failed(error))) => return Err(error),
                     Ok(Err(PeerRefusal::NotLeader(leader))) => self.hear_of(leader),
@@ -212,7 +246,7 @@ impl Router {
                     Ok(reply) => match decode::<Result<T, PeerRefusal>>(&reply) {
                         Some(Ok(outcome)) => {
                             self.hear_of(Some(node.clone()));
-                            return Ok(outcome);
+                            return received(outcome);
                         }
                         Some(Err(PeerRefusal::Failed(error))) => return Err(error),
                         Some(Err(PeerRefusal::NotLeader(leader))) => {
@@ -238,7 +272,8 @@ impl Router {
             }
             sleep(RETRY).await;
         }
-        Err(if was_reached { StoreError::NoLeader } else { StoreError::Unreachable })
+        // This node may hold one of the voters that are left.
+        Err(if was_reached || self.holding().is_some() { StoreError::NoLeader } else { StoreError::Unreachable })
     }
 
     /// Names of nodes that may have a member, the leader first.
@@ -254,6 +289,12 @@ impl Router {
             }
         }
         names
+    }
+
+    /// Names of the voters, as last heard of or as configured.
+    fn known_voters(&self) -> Vec<String> {
+        let known = self.known();
+        if known.voters.is_empty() { self.voters.to_vec() } else { known.voters.clone() }
     }
 
     fn hear_of(&self, leader: Option<String>) {
@@ -274,7 +315,10 @@ impl Router {
                 if let Some(description) = describe(&self.peers, &node, &PeerRequest::Describe).await
                     && !description.members.is_empty()
                 {
-                    self.known().members = voters_first(&description.members);
+                    let voters = description.members.iter().filter(|member| member.is_voter);
+                    let voters = voters.map(|member| member.node.clone()).collect();
+                    let mut known = self.known();
+                    (known.members, known.voters) = (voters_first(&description.members), voters);
                     break;
                 }
             }

@@ -1,21 +1,30 @@
 //! Requests of other nodes.
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::{future::ready, time::Duration};
 
-use super::{
-    answer::answer,
-    exchange::{is_answered_in_parts, send_in_parts},
-    member::Node,
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_blocking,
+    time::timeout,
 };
+
+use super::{answer::answer, exchange::send_in_parts, member::Node};
 use crate::store::{
-    message::{PeerRefusal, PeerRequest, WriteReply, encode},
+    message::{PeerRefusal, PeerRequest, ReadReply, WriteReply, encode},
     peers::{Incoming, Responder},
     watch::WatchMessage,
 };
 
 /// Messages of a watch that wait for the connection.
 const WATCH_QUEUE: usize = 16;
+
+/// Octets from which an answer is large.
+const LARGE: usize = 1 << 20;
+/// Large answers that are sent at the same time: they take memory once more than the state.
+pub(super) const LARGE_ANSWERS: usize = 2;
+/// Time limit for sending an answer, so that a node that stalls does not keep the turn of others.
+const TURN: Duration = Duration::from_secs(30);
 
 /// Carries out a request of another node.
 pub(super) async fn serve(node: Node, incoming: Incoming) {
@@ -30,11 +39,12 @@ pub(super) async fn serve(node: Node, incoming: Incoming) {
         request => request,
     };
     let Some(local) = node.member() else {
-        if !matches!(request, PeerRequest::Raft { .. } | PeerRequest::Watch(_)) {
-            let refused = encode(&WriteReply::Err(PeerRefusal::NotLeader(None)));
-            reply(responder, is_answered_in_parts(&request), std::future::ready(Some(refused))).await;
-        }
-        return;
+        let refusal = PeerRefusal::NotLeader(None);
+        return match request {
+            PeerRequest::Raft { .. } | PeerRequest::Watch(_) => {}
+            PeerRequest::Read { .. } => send_answer(ready(Err(refusal)), &node.large_answers, responder).await,
+            _ => responder.reply(encode(&WriteReply::Err(refusal))),
+        };
     };
     match request {
         PeerRequest::Watch(watch) => {
@@ -56,29 +66,43 @@ pub(super) async fn serve(node: Node, incoming: Incoming) {
             let watch = async move { local.watch(watch, &messages).await };
             tokio::join!(watch, forward);
         }
-        request => {
-            let in_parts = is_answered_in_parts(&request);
-            reply(responder, in_parts, answer(&local, &node.peers, &node.own, request)).await;
+        PeerRequest::Read { query, consistency, wait } => {
+            send_answer(local.read(&query, consistency, wait), &node.large_answers, responder).await;
         }
+        request => reply(responder, answer(&local, &node.peers, &node.own, request)).await,
+    }
+}
+
+/// Sends the answer to a query in parts, unless the other node no longer waits for it.
+async fn send_answer(answer: impl Future<Output = ReadReply>, large_answers: &Semaphore, responder: Responder) {
+    let parts = responder.stream();
+    tokio::select! {
+        () = send_encoded(answer, large_answers, &parts) => {}
+        () = parts.closed() => {}
+    }
+}
+
+/// Sends an answer. A large one waits for its turn as long as it refers to the state, which costs no memory, and is encoded beside
+/// the tasks that keep the leader's term.
+async fn send_encoded(answer: impl Future<Output = ReadReply>, large_answers: &Semaphore, parts: &mpsc::Sender<Bytes>) {
+    let answer = answer.await;
+    let is_large = answer.as_ref().is_ok_and(|answer| answer.content.octets() > LARGE);
+    // Neither fails: the semaphore is never closed, and encoding does not panic.
+    let _turn = if is_large { large_answers.acquire().await.ok() } else { None };
+    let reply = if is_large { spawn_blocking(move || encode(&answer)).await.ok() } else { Some(encode(&answer)) };
+    if let Some(reply) = reply {
+        // The other node no longer waits if this fails.
+        let _ = timeout(TURN, send_in_parts(parts, reply)).await;
     }
 }
 
 /// Sends the reply, unless the other node no longer waits for it.
-async fn reply(responder: Responder, in_parts: bool, answer: impl Future<Output = Option<Bytes>>) {
-    if in_parts {
-        let parts = responder.stream();
-        tokio::select! {
-            // The other node no longer waits if this fails.
-            reply = answer => if let Some(reply) = reply { drop(send_in_parts(&parts, reply).await) },
-            () = parts.closed() => {}
-        }
-    } else {
-        let reply = tokio::select! {
-            reply = answer => reply,
-            () = responder.cancelled() => None,
-        };
-        if let Some(reply) = reply {
-            responder.reply(reply);
-        }
+async fn reply(responder: Responder, answer: impl Future<Output = Option<Bytes>>) {
+    let reply = tokio::select! {
+        reply = answer => reply,
+        () = responder.cancelled() => None,
+    };
+    if let Some(reply) = reply {
+        responder.reply(reply);
     }
 }

@@ -12,7 +12,8 @@ pub(super) fn status(local: &Local, own: &str) -> Status {
         id: member.id,
         node: member.node.clone(),
         is_voter: member.is_voter,
-        lag: role.is_leader.then(|| role.lag(member.id)),
+        // The leader does not know what a member has that has not replied to it yet.
+        lag: (role.is_leader && local.voter.has_reply_of(member.id)).then(|| role.lag(member.id)),
         unreached: if role.is_leader { local.voter.unreached(member.id) } else { None },
     });
     Status {
@@ -25,8 +26,10 @@ pub(super) fn status(local: &Local, own: &str) -> Status {
         last_log: role.last_log,
         applied: applied.index,
         keys: totals.keys,
-        octets: totals.octets + totals.history_octets,
+        octets: totals.octets,
         max_octets: applied.state.max_octets(),
         members: members.collect(),
+        failure: None,
+        known_voters: Vec::new(),
     }
 }

@@ -1,21 +1,28 @@
-//! Upkeep of this node's member: starts it, starts it again after a failed write, and cuts the log.
+//! Upkeep of this node's member: starts it, starts it again after a failed write, ends it once it was removed, and cuts the log.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::{founding::found, local::Local, member::Node};
-use crate::metrics::StoreFigures;
+use super::{
+    failure::Cause,
+    founding::found,
+    local::Local,
+    log_limit::LogLimit,
+    member::Node,
+    removal::{end_removed, is_removed, may_be_removed},
+};
+use crate::metrics::{StoreFigures, StoreMember};
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Pause before a member starts again after a failed write: a full disk is not emptied at once.
 const RESTART: Duration = Duration::from_secs(5);
-/// Octets of the log, beyond those of the state, from which a snapshot is taken.
-const MAX_LOG: u64 = 128 << 20;
-/// Least time between two snapshots, so that a slow disk is not busy with them alone.
-const BETWEEN_SNAPSHOTS: Duration = Duration::from_secs(30);
+/// Time after which a member that has had nothing to write counts as one that can: longer than pauses between writes of a busy store.
+const SOUND: Duration = Duration::from_secs(10);
+/// Time between two questions whether the member was removed: longer than an election.
+const BETWEEN_QUESTIONS: Duration = Duration::from_secs(2);
 
 /// Looks after the member until the task is dropped.
 pub(super) async fn run(node: Node, voters: Vec<String>) {
@@ -35,10 +42,22 @@ pub(super) async fn run(node: Node, voters: Vec<String>) {
             }
         }
         drop(local);
-        cut_log_until_failure(&node).await;
-        let error = node.member().and_then(|local| local.voter.failure()).unwrap_or_default();
-        warn!(error, "store: the log could not be written; starting again from disk");
+        if let End::Removed = look_after(&node, &voters).await {
+            end_removed(&node).await;
+            continue;
+        }
+        let (error, has_written) =
+            node.member().map(|local| (local.voter.failure(), local.voter.has_written())).unwrap_or_default();
+        let error = error.unwrap_or_default();
+        if has_written {
+            // Not the former failure, which lasts.
+            node.failure.forget();
+        }
+        if let Some(error) = node.failure.note(&node.folder, &error, Cause::of(&error)) {
+            warn!(error, "store: the log could not be written; starting again from disk");
+        }
         node.end().await;
+        node.metrics.set(StoreMember::Failed);
         sleep(RESTART).await;
     }
 }
@@ -50,19 +69,42 @@ async fn failed(node: &Node) {
     }
 }
 
-/// Takes snapshots while the log is long, until the member cannot write.
-async fn cut_log_until_failure(node: &Node) {
-    let mut last_snapshot = None::<Instant>;
+/// The end of a member.
+enum End {
+    /// It cannot write.
+    Failed,
+    /// It no longer belongs to the cluster.
+    Removed,
+}
+
+/// Bounds the log, until the member ends.
+async fn look_after(node: &Node, voters: &[String]) -> End {
+    let mut log_limit = LogLimit::default();
+    let mut last_question = Instant::now();
+    let began = Instant::now();
     while let Some(local) = node.member().filter(|local| !local.voter.has_failed()) {
-        let totals = local.voter.state().totals();
-        let is_long = local.voter.log_octets() > MAX_LOG + totals.octets + totals.history_octets;
-        if is_long && last_snapshot.is_none_or(|last| last.elapsed() >= BETWEEN_SNAPSHOTS) {
-            last_snapshot = Some(Instant::now());
-            local.voter.take_snapshot().await;
+        log_limit.look(&local.voter).await;
+        // Not at the start: on a full disk, a member starts and fails at its next write.
+        if local.voter.has_written() || began.elapsed() >= SOUND {
+            node.failure.clear();
         }
-        node.metrics.set(Some(figures(&local)));
-        sleep(PERIOD).await;
+        // A member that does not belong to the cluster is no voter to those that look at the metrics.
+        let is_voter = local.voter.is_voter();
+        node.metrics.set(if is_voter { StoreMember::Voter(figures(&local)) } else { StoreMember::None });
+        local.space_log.look(&local.voter.state());
+        if may_be_removed(&local) && last_question.elapsed() >= BETWEEN_QUESTIONS {
+            last_question = Instant::now();
+            if is_removed(node, &local, voters).await {
+                return End::Removed;
+            }
+        }
+        // A fast writer fills many files within a period.
+        tokio::select! {
+            () = sleep(PERIOD) => {}
+            () = local.voter.log_grows() => {}
+        }
     }
+    End::Failed
 }
 
 /// The state of the member for the metrics.

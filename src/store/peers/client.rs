@@ -244,7 +244,7 @@ impl Task {
         let SealedStream { reader, writer, .. } = stream;
         let connection = Connection::default();
         let mut addresses = self.context.addresses.clone();
-        let name = &self.name;
+        let (name, failures) = (&self.name, self.failures);
         let moved = async {
             // Without an address, the node may be about to leave or unreachable for others: the connection is kept.
             let is_other = |all: &Arc<Addresses>| all.get(name).is_some_and(|current| *current != address);
@@ -255,16 +255,17 @@ impl Task {
             }
         };
         let end = tokio::select! {
-            error = connection.receive(reader) => error,
+            error = connection.receive(reader, || {
+                if failures > 0 {
+                    info!(peer = name, %address, "store: the node was reached again");
+                }
+            }) => error,
             end = connection.send(writer, first, &mut self.commands) => end,
             () = moved => End::Moved,
         };
         connection.fail_all();
         debug!(peer = self.name, %address, reason = %end, "store: connection to a node ended");
         if connection.has_received.load(Ordering::Relaxed) {
-            if self.failures > 0 {
-                info!(peer = self.name, %address, "store: the node was reached again");
-            }
             (self.failures, self.retry_at) = (0, None);
         } else {
             self.count_failure();
@@ -314,13 +315,16 @@ impl Connection {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn receive(&self, mut reader: Reader) -> End {
+    /// Receives messages until the connection ends. The first one, before which the node may refuse this one, is reported.
+    async fn receive(&self, mut reader: Reader, reached: impl Fn()) -> End {
         loop {
             let octets = match reader.read().await {
                 Ok(octets) => octets,
                 Err(error) => return error.into(),
             };
-            self.has_received.store(true, Ordering::Relaxed);
+            if !self.has_received.swap(true, Ordering::Relaxed) {
+                reached();
+            }
             if Message::decode(octets).and_then(|message| self.take(message)).is_none() {
                 return End::Malformed;
             }

@@ -99,6 +99,18 @@ impl Peers {
         self.node(node, &body)?.stream(body).await
     }
 
+    /// Returns the names of the nodes that have an address.
+    pub fn known(&self) -> Vec<String> {
+        self.shared.context.addresses.borrow().keys().cloned().collect()
+    }
+
+    /// Returns once a node has an address.
+    pub async fn any_known(&self) {
+        let mut addresses = self.shared.context.addresses.clone();
+        // An error: the agent stops.
+        let _ = addresses.wait_for(|addresses| !addresses.is_empty()).await;
+    }
+
     /// Returns the node that this request is for.
     fn node(&self, name: &str, body: &Bytes) -> Result<Arc<Node>, PeerError> {
         if body.len() > MAX_BODY {

@@ -16,9 +16,9 @@ use crate::store::{
 /// Largest number of commands in a batch.
 const MAX_COMMANDS: usize = 4096;
 /// Number of octets from which a batch takes no further command.
-const MAX_OCTETS: usize = 1 << 20;
+pub(super) const MAX_OCTETS: usize = 1 << 20;
 /// Number of batches that are proposed and not applied yet: one is written here while another one is on its way to followers.
-const IN_FLIGHT: usize = 4;
+pub(super) const IN_FLIGHT: usize = 4;
 
 /// Commands that share an entry of the log, in their encoding: one after the other in postcard.
 ///

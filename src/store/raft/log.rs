@@ -10,7 +10,10 @@ use std::{
     ops::{Bound, RangeBounds},
     os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,13 +27,14 @@ use raft_log::{
     codeq::{Decode, Encode},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::{MemberId, Types};
+use super::{MemberId, Types, batch};
 use crate::metrics;
 
-/// Largest size of a file of the log in octets: purged entries are removed with whole files.
-const MAX_FILE: usize = 64 << 20;
+/// Largest size of a file of the log in octets: purged entries are removed with whole files, and the library keeps the entries of
+/// the last file in memory, whatever the limits of its cache.
+const MAX_FILE: usize = CACHED_OCTETS;
 /// Buffer for reading a file of the log at the start, in octets.
 const READ_BUFFER: usize = 1 << 20;
 /// Files at the end of the log that may have octets that are not on disk. The library syncs a file before it writes to the next
@@ -39,8 +43,8 @@ const UNSYNCED_FILES: usize = 2;
 /// Entries that are kept in memory until they are applied and sent to followers. Those that a slow follower lacks are read from
 /// disk, where the system has recent ones in its cache.
 const CACHED_ENTRIES: usize = 4096;
-/// Octets of these entries: more than the batches that are on their way at once.
-const CACHED_OCTETS: usize = 8 << 20;
+/// Octets of these entries: the batches that are on their way at once.
+const CACHED_OCTETS: usize = batch::IN_FLIGHT * batch::MAX_OCTETS;
 /// Longest encoded entry in octets: a batch of commands, each within the limit of a request.
 const MAX_ENTRY: usize = 64 << 20;
 /// Largest number of octets that are sent to a follower at once. One entry may be longer.
@@ -112,12 +116,31 @@ fn size(payload: &EntryPayload<Types>) -> u64 {
     }
 }
 
+/// What became of the writes in this run.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// True once entries were written.
+    has_written: AtomicBool,
+    /// The first error. The library fails all later writes with an error that says only that a channel is closed.
+    failure: OnceLock<String>,
+}
+
+impl Outcomes {
+    fn note(&self, result: &io::Result<()>) {
+        if let Err(error) = result {
+            self.failure.get_or_init(|| error.to_string());
+        }
+    }
+}
+
 /// Takes the outcome of a write to disk.
 enum Flushed {
     /// For openraft.
     Append(LogFlushed<Types>, Written),
     /// For a method of the log that waits.
-    Wait(oneshot::Sender<io::Result<()>>),
+    Wait(oneshot::Sender<io::Result<()>>, Arc<Outcomes>),
+    /// For a write without fsync.
+    Unawaited(Arc<Outcomes>),
 }
 
 impl Callback for Flushed {
@@ -125,10 +148,16 @@ impl Callback for Flushed {
         match self {
             Self::Append(callback, written) => {
                 written.metrics.written(written.began.elapsed());
+                written.outcomes.note(&result);
+                written.outcomes.has_written.fetch_or(result.is_ok(), Ordering::Relaxed);
                 callback.log_io_completed(result);
             }
             // The method that waited may have been dropped with Raft itself.
-            Self::Wait(done) => drop(done.send(result)),
+            Self::Wait(done, outcomes) => {
+                outcomes.note(&result);
+                drop(done.send(result));
+            }
+            Self::Unawaited(outcomes) => outcomes.note(&result),
         }
     }
 }
@@ -137,6 +166,7 @@ impl Callback for Flushed {
 struct Written {
     began: Instant,
     metrics: metrics::Store,
+    outcomes: Arc<Outcomes>,
 }
 
 /// The log on disk.
@@ -144,6 +174,9 @@ struct Written {
 pub(super) struct Log {
     log: Arc<Mutex<RaftLog<LogTypes>>>,
     metrics: metrics::Store,
+    /// Notified when the log has grown by a file.
+    grown: Arc<Notify>,
+    outcomes: Arc<Outcomes>,
 }
 
 type IoError = StorageError<MemberId>;
@@ -175,7 +208,7 @@ impl Log {
         let log = RaftLog::open(Arc::new(config))?;
         // Behind the library, which has locked the folder.
         write_again(folder)?;
-        Ok(Self { log: Arc::new(Mutex::new(log)), metrics })
+        Ok(Self { log: Arc::new(Mutex::new(log)), metrics, grown: Arc::default(), outcomes: Arc::default() })
     }
 
     /// Reports whether the log has neither a vote nor an entry.
@@ -190,9 +223,37 @@ impl Log {
         self.lock().log_state().purged().map_or(0, |purged| purged.0.index)
     }
 
+    /// The first error of a write in this run; `None`: all succeeded so far.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.outcomes.failure.get().map(String::as_str)
+    }
+
+    /// Reports whether entries were written in this run.
+    pub(super) fn has_written(&self) -> bool {
+        self.outcomes.has_written.load(Ordering::Relaxed)
+    }
+
     /// Octets of the log's files.
     pub(super) fn octets(&self) -> u64 {
         self.lock().on_disk_size()
+    }
+
+    /// Octets that were ever written to the log, those of removed files included.
+    pub(super) fn written(&self) -> u64 {
+        self.lock().stat().open_chunk.global_end
+    }
+
+    /// Waits until the log has grown by a file.
+    pub(super) async fn grows(&self) {
+        self.grown.notified().await;
+    }
+
+    /// Index of the last entry of the newest file that has at least this many octets behind it; 0: there is none.
+    pub(super) fn last_before(&self, octets: u64) -> u64 {
+        let stat = self.lock().stat();
+        let end = stat.open_chunk.global_end;
+        let file = stat.closed_chunks.iter().rev().find(|file| end - file.global_end >= octets);
+        file.and_then(|file| file.log_state.last()).map_or(0, |last| last.0.index)
     }
 
     /// Writes, and waits until the write is on disk.
@@ -204,7 +265,7 @@ impl Log {
         let (done, flushed) = oneshot::channel();
         let written = {
             let mut log = self.lock();
-            write(&mut log).and_then(|()| log.flush(true, Some(Flushed::Wait(done))))
+            write(&mut log).and_then(|()| log.flush(true, Some(Flushed::Wait(done, self.outcomes.clone()))))
         };
         let flushed = match written {
             Ok(()) => flushed.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed"))),
@@ -318,7 +379,9 @@ impl RaftLogStorage<Types> for Log {
         let Some(committed) = committed else { return Ok(()) };
         let mut log = self.lock();
         // Without fsync: a lost record costs a start some entries, which are committed again.
-        let written = log.commit(Encoded(committed)).and_then(|_| log.flush(false, None));
+        let written = log
+            .commit(Encoded(committed))
+            .and_then(|_| log.flush(false, Some(Flushed::Unawaited(self.outcomes.clone()))));
         written.map_err(|error| failed(ErrorVerb::Write, &error))
     }
 
@@ -333,8 +396,12 @@ impl RaftLogStorage<Types> for Log {
     {
         let entries = entries.into_iter().map(|entry| (Encoded(entry.log_id), Encoded(entry.payload)));
         let mut log = self.lock();
-        let written = Written { began: Instant::now(), metrics: self.metrics.clone() };
+        let files = log.on_disk_size() / MAX_FILE as u64;
+        let written = Written { began: Instant::now(), metrics: self.metrics.clone(), outcomes: self.outcomes.clone() };
         let written = log.append(entries).and_then(|_| log.flush(true, Some(Flushed::Append(callback, written))));
+        if log.on_disk_size() / MAX_FILE as u64 > files {
+            self.grown.notify_one();
+        }
         written.map_err(|error| failed(ErrorVerb::Write, &error))
     }
 
@@ -346,3 +413,6 @@ impl RaftLogStorage<Types> for Log {
         self.write(ErrorVerb::Delete, |log| log.purge(Encoded(up_to)).map(drop)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub(super) use self::{
     log::restrict,
     machine::Applied,
     recovery::recover,
-    voter::{Role, Voter, VoterError},
+    voter::{MAX_TRUST, Role, RoleChanges, Voter, VoterError},
 };
 use super::command::Outcome;
 

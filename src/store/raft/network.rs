@@ -12,7 +12,10 @@ use openraft::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Member, MemberId, Types, contacts::Contacts};
+use super::{
+    Member, MemberId, Types,
+    contacts::{Contacts, LeaderContact},
+};
 use crate::store::{message::PeerRequest, peers::Peers};
 
 /// A message of a leader or a candidate.
@@ -94,9 +97,15 @@ impl RaftNetwork<Types> for Connection {
 }
 
 /// Passes a message of another member to Raft. Returns the reply; `None` if the message cannot be read.
-pub(super) async fn answer(raft: &Raft<Types>, octets: &[u8]) -> Option<Bytes> {
+pub(super) async fn answer(raft: &Raft<Types>, leader: &LeaderContact, octets: &[u8]) -> Option<Bytes> {
     let reply = match postcard::from_bytes(octets).ok()? {
-        Call::Append(request) => postcard::to_stdvec(&raft.append_entries(request).await),
+        Call::Append(request) => {
+            let reply = raft.append_entries(request).await;
+            if !matches!(reply, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
+                leader.heard();
+            }
+            postcard::to_stdvec(&reply)
+        }
         Call::Vote(request) => postcard::to_stdvec(&raft.vote(request).await),
         Call::Snapshot(request) => postcard::to_stdvec(&raft.install_snapshot(request).await),
     };

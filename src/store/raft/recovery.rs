@@ -53,6 +53,10 @@ pub(crate) enum RecoverStateError {
 /// Outcome of a recovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecoveredState {
+    /// Term of the last entry. Of two voters, that with the greater term has the newer log, whatever the indexes.
+    pub(crate) last_term: u64,
+    /// Index of the last entry.
+    pub(crate) last_index: u64,
     /// Revision of the state.
     pub(crate) revision: Revision,
     /// Number of keys.
@@ -127,6 +131,8 @@ pub(in crate::store) async fn recover(
     // Members are in the order of their random ids.
     removed.sort();
     Ok(RecoveredState {
+        last_term: last.leader_id.term,
+        last_index: last.index,
         revision: state.revision(),
         keys: state.totals().keys,
         uncommitted: end.saturating_sub(committed),

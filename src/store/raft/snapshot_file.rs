@@ -75,15 +75,21 @@ impl Snapshots {
     /// Writes a snapshot, which becomes the current one.
     pub(super) fn write(&self, meta: &Meta, state: &State) -> io::Result<File> {
         let path = self.folder.join(WRITTEN);
-        let mut file = BufWriter::new(File::create(&path)?);
-        let meta = postcard::to_stdvec(meta).map_err(io::Error::other)?;
-        file.write_all(&MAGIC)?;
-        file.write_all(&u32::try_from(meta.len()).map_err(io::Error::other)?.to_be_bytes())?;
-        file.write_all(&meta)?;
-        state.encode(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        self.replace_current(&path)?;
+        let written = write(&path, meta, state).and_then(|()| self.replace_current(&path));
+        if let Err(error) = written {
+            // On a full disk, the log needs the space. The error of the write says more than one of the removal.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         File::open(self.folder.join(CURRENT))
+    }
+
+    /// Removes parts of snapshots that a former run has left.
+    pub(super) fn remove_incomplete(&self) -> io::Result<()> {
+        [WRITTEN, RECEIVED].iter().try_for_each(|name| match fs::remove_file(self.folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
     }
 
     /// Creates the file for a snapshot from the leader.
@@ -105,6 +111,16 @@ impl Snapshots {
         fs::rename(by, self.folder.join(CURRENT))?;
         File::open(&self.folder)?.sync_all()
     }
+}
+
+fn write(path: &Path, meta: &Meta, state: &State) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    let meta = postcard::to_stdvec(meta).map_err(io::Error::other)?;
+    file.write_all(&MAGIC)?;
+    file.write_all(&u32::try_from(meta.len()).map_err(io::Error::other)?.to_be_bytes())?;
+    file.write_all(&meta)?;
+    state.encode(&mut file)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 fn read(file: File, max_octets: u64) -> Result<(Meta, State), SnapshotFileError> {

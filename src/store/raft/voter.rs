@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -13,17 +12,16 @@ use openraft::{
     ChangeMembers, Config, Raft, ServerState, SnapshotPolicy,
     error::{ClientWriteError, InitializeError, RaftError},
 };
-use thiserror::Error;
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::spawn_blocking,
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{
     Applied, Member, MemberId, Types,
     batch::{Proposal, propose},
-    contacts::Contacts,
+    contacts::{Contacts, LeaderContact},
     leadership::{Confirmed, confirm},
     log::Log,
     machine::Machine,
@@ -43,19 +41,22 @@ use crate::{
 
 /// Time limit of a message to a follower: its write to disk included.
 const REPLICATION_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time without a heartbeat after which a follower may start an election. openraft waits for a further maximum first, during
-/// which it trusts the leader.
-const ELECTION_TIMEOUT: (Duration, Duration) = (Duration::from_millis(600), Duration::from_millis(1200));
+/// Time since the last heartbeat for which a follower trusts the leader, and votes for no other member: four heartbeats may be lost.
+pub(in crate::store) const MAX_TRUST: Duration = Duration::from_millis(900);
+/// Time after [`MAX_TRUST`] from which a follower may start an election: at random up to `MAX_TRUST`, which openraft takes for both.
+const MIN_ELECTION_TIMEOUT: Duration = Duration::from_millis(600);
 /// Time limit of a part of a snapshot; the last part includes its installation.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Octets of a part of a snapshot.
 const SNAPSHOT_PART: u64 = 1 << 20;
 /// Entries after which a snapshot is taken; fewer in tests, so that followers and restarts need snapshots.
 const ENTRIES_PER_SNAPSHOT: u64 = if cfg!(test) { 1_000 } else { 50_000 };
-/// Entries before the snapshot that are kept for followers that are a little behind.
+/// Entries before the snapshot that are kept for followers that are a little behind; fewer if they are large, see `log_size`.
 const KEPT_ENTRIES: u64 = if cfg!(test) { 100 } else { 5_000 };
 /// Entries that a follower may lack before it gets a snapshot instead.
 const MAX_LAG: u64 = 100_000;
+/// Time limit for a learner to receive the store: less than that of the request for it.
+const CATCH_UP: Duration = Duration::from_secs(if cfg!(test) { 20 } else { 285 });
 /// Entries in one message to a follower.
 const MAX_ENTRIES_SENT: u64 = 256;
 /// Commands that wait to be proposed.
@@ -65,54 +66,11 @@ const READERS: usize = 8192;
 /// Name of the log's folder.
 pub(super) const LOG: &str = "log";
 
-/// Reasons why a member cannot start.
-#[derive(Debug, Error)]
-pub(in crate::store) enum VoterError {
-    /// The log cannot be read, or another process uses it.
-    #[error("cannot open the log of the store: {0}")]
-    Log(io::Error),
-    /// The snapshot cannot be read.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotFileError),
-    /// The log does not begin where the snapshot ends.
-    #[error(
-        "the snapshot of the store is missing or too old: it has the log up to entry {snapshot}, and the log begins behind \
-         entry {purged}; restore the snapshot, or empty the folder to fetch all from the other voters"
-    )]
-    Gap {
-        /// Last entry in the snapshot.
-        snapshot: u64,
-        /// Last entry that is not in the log.
-        purged: u64,
-    },
-    /// Raft refused to start.
-    #[error("cannot start the store: {0}")]
-    Raft(String),
-}
+mod error;
+mod log_size;
+mod role;
 
-/// The part of a member in its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Role {
-    /// True if this member is the leader, as far as it knows.
-    pub(in crate::store) is_leader: bool,
-    /// Name of the leader that this member knows.
-    pub(in crate::store) leader: Option<String>,
-    /// Term of the election.
-    pub(in crate::store) term: u64,
-    /// Members of the cluster.
-    pub(in crate::store) members: Vec<KnownMember>,
-    /// Index of the last entry in the log.
-    pub(in crate::store) last_log: u64,
-    /// For the leader: index up to which each member has the log.
-    pub(in crate::store) replicated: BTreeMap<MemberId, u64>,
-}
-
-impl Role {
-    /// Number of entries that a member lacks, as the leader knows.
-    pub(in crate::store) fn lag(&self, id: MemberId) -> u64 {
-        self.last_log.saturating_sub(*self.replicated.get(&id).unwrap_or(&0))
-    }
-}
+pub(in crate::store) use self::{error::VoterError, role::Role};
 
 /// State of Raft.
 type RaftMetrics = openraft::RaftMetrics<MemberId, Member>;
@@ -130,6 +88,7 @@ pub(in crate::store) struct Voter {
     applied: watch::Receiver<Applied>,
     metrics: watch::Receiver<RaftMetrics>,
     contacts: Contacts,
+    leader_contact: LeaderContact,
     /// Held during a change of the members. openraft makes it in two steps, and panics if another change between them removes
     /// this member.
     changing: Arc<Mutex<()>>,
@@ -161,8 +120,20 @@ impl Voter {
         let (confirmations, confirmed) = watch::channel(None);
         tokio::spawn(propose(raft.clone(), proposed));
         tokio::spawn(confirm(raft.clone(), waiting, applied.clone(), confirmations, contacts.clone()));
-        let (metrics, changing) = (raft.metrics(), Arc::default());
-        Ok(Self { id, raft, log, had_log, proposals, readers, confirmed, applied, metrics, contacts, changing })
+        Ok(Self {
+            id,
+            metrics: raft.metrics(),
+            raft,
+            log,
+            had_log,
+            proposals,
+            readers,
+            confirmed,
+            applied,
+            contacts,
+            leader_contact: LeaderContact::default(),
+            changing: Arc::default(),
+        })
     }
 
     pub(in crate::store) fn id(&self) -> MemberId {
@@ -218,6 +189,16 @@ impl Voter {
         if id == self.id { Some(Duration::ZERO) } else { self.contacts.unreached(id) }
     }
 
+    /// Reports whether another member has replied to this one since it became the leader.
+    pub(in crate::store) fn has_reply_of(&self, id: MemberId) -> bool {
+        id == self.id || self.contacts.has_replied(id)
+    }
+
+    /// Time since the last heartbeat of a leader, or since the start of this member.
+    pub(in crate::store) fn leader_silence(&self) -> Duration {
+        self.leader_contact.silence()
+    }
+
     /// The applied state now.
     pub(in crate::store) fn state(&self) -> State {
         self.applied.borrow().state.clone()
@@ -226,17 +207,6 @@ impl Voter {
     /// Follows the applied state.
     pub(in crate::store) fn applied(&self) -> watch::Receiver<Applied> {
         self.applied.clone()
-    }
-
-    /// Octets of the log on disk.
-    pub(in crate::store) fn log_octets(&self) -> u64 {
-        self.log.octets()
-    }
-
-    /// Takes a snapshot, so that the log can be cut.
-    pub(in crate::store) async fn take_snapshot(&self) {
-        // Fails only if Raft has ended.
-        let _ = self.raft.trigger().snapshot().await;
     }
 
     /// Begins an election, in which this member is a candidate, unless it is the leader.
@@ -250,14 +220,38 @@ impl Voter {
         leads(&self.metrics.borrow())
     }
 
+    /// Reports whether this member votes in its cluster, as of its log.
+    pub(in crate::store) fn is_voter(&self) -> bool {
+        self.metrics.borrow().membership_config.membership().voter_ids().any(|id| id == self.id)
+    }
+
+    /// Reports whether a member does not belong to the cluster, as of a committed change of the members. Reliable on a confirmed
+    /// leader only.
+    pub(in crate::store) fn has_removed(&self, id: MemberId) -> bool {
+        let metrics = self.metrics.borrow();
+        let members = &metrics.membership_config;
+        let changed_at = members.log_id().map_or(0, |changed| changed.index);
+        members.membership().get_node(&id).is_none() && changed_at <= self.applied.borrow().index
+    }
+
     /// Reports whether Raft has ended, since it could not write or has panicked.
     pub(in crate::store) fn has_failed(&self) -> bool {
         // Without a word, if it panicked.
         self.metrics.borrow().running_state.is_err() || self.metrics.has_changed().is_err()
     }
 
-    /// The error that has ended Raft, if it left one.
+    /// The error that has ended Raft, if it left one. That of a write to the log comes first: later ones say only that the log is closed.
     pub(in crate::store) fn failure(&self) -> Option<String> {
+        let of_log = self.log.failure().map(|error| format!("cannot write the log of the store: {error}"));
+        of_log.or_else(|| self.failure_of_raft())
+    }
+
+    /// Reports whether entries were written since the start.
+    pub(in crate::store) fn has_written(&self) -> bool {
+        self.log.has_written()
+    }
+
+    fn failure_of_raft(&self) -> Option<String> {
         self.metrics.borrow().running_state.as_ref().err().map(ToString::to_string)
     }
 
@@ -273,23 +267,61 @@ impl Voter {
 
     /// Passes a message of another member to Raft. Returns the reply; `None` if the message is invalid.
     pub(in crate::store) async fn answer(&self, octets: &[u8]) -> Option<Bytes> {
-        answer(&self.raft, octets).await
+        answer(&self.raft, &self.leader_contact, octets).await
     }
 
-    /// Adds a learner, which becomes a voter once it has the log. `replaced` are removed at the same time.
+    /// Adds a learner, which becomes a voter once it has the log. `replaced` are removed at the same time. A learner that does not
+    /// receive the log stays a learner.
     pub(in crate::store) async fn add(
         &self,
         id: MemberId,
         node: &str,
         replaced: &BTreeSet<MemberId>,
     ) -> Result<(), StoreError> {
+        {
+            let _changing = self.changing.lock().await;
+            self.still_leads()?;
+            let member = Member { node: node.to_owned() };
+            self.raft.add_learner(id, member, false).await.map_err(|error| changed(&error))?;
+        }
+        // Other changes may go on in the meantime: a learner that cannot be reached may have to be removed.
+        timeout(CATCH_UP, self.catch_up(id, node)).await.unwrap_or_else(|_| Err(not_caught_up(node)))?;
         let _changing = self.changing.lock().await;
         self.still_leads()?;
-        let member = Member { node: node.to_owned() };
-        self.raft.add_learner(id, member, true).await.map_err(|error| changed(&error))?;
+        if self.has_removed(id) {
+            return Err(was_removed(node));
+        }
+        let former = self.role().members.into_iter().filter(|member| !member.is_voter && replaced.contains(&member.id));
+        let former: BTreeSet<_> = former.map(|member| member.id).collect();
+        if !former.is_empty() {
+            let change = ChangeMembers::RemoveNodes(former);
+            self.raft.change_membership(change, false).await.map_err(|error| changed(&error))?;
+        }
         let voters = self.role().members.into_iter().filter(|member| member.is_voter).map(|member| member.id);
         let voters = voters.chain([id]).filter(|voter| !replaced.contains(voter)).collect();
         self.set_voters(voters).await
+    }
+
+    /// Waits until a learner has the log: a voter that lacks much of it delays writes, and counts for a majority that cannot
+    /// do without it. The entries that arrive meanwhile are waited for as well, until they take less than an election (§4.2.1 of
+    /// the Raft thesis).
+    async fn catch_up(&self, id: MemberId, node: &str) -> Result<(), StoreError> {
+        let mut roles = self.role_changes();
+        loop {
+            let (began, target) = (Instant::now(), self.role().last_log);
+            while self.role().replicated.get(&id).is_none_or(|index| *index < target) {
+                self.still_leads()?;
+                if self.has_removed(id) {
+                    return Err(was_removed(node));
+                }
+                if !roles.changed().await {
+                    return Err(StoreError::NoLeader);
+                }
+            }
+            if began.elapsed() < MAX_TRUST {
+                return Ok(());
+            }
+        }
     }
 
     /// Removes members.
@@ -334,7 +366,10 @@ impl Voter {
 /// Reads the log and the snapshot in a folder.
 fn read(folder: &Path, max_octets: u64, metrics: metrics::Store) -> Result<(Log, Machine), VoterError> {
     let log = Log::open(&folder.join(LOG), metrics).map_err(VoterError::Log)?;
-    Ok((log, Machine::open(Snapshots::new(folder), max_octets)?))
+    let snapshots = Snapshots::new(folder);
+    // Behind the log, which has locked the folder.
+    snapshots.remove_incomplete().map_err(SnapshotFileError::Io)?;
+    Ok((log, Machine::open(snapshots, max_octets)?))
 }
 
 /// Changes of a member's role.
@@ -354,8 +389,8 @@ fn config() -> Config {
         heartbeat_interval: millis(REPLICATION_TIMEOUT),
         // `leadership` sends heartbeats.
         enable_heartbeat: false,
-        election_timeout_min: millis(ELECTION_TIMEOUT.0),
-        election_timeout_max: millis(ELECTION_TIMEOUT.1),
+        election_timeout_min: millis(MIN_ELECTION_TIMEOUT),
+        election_timeout_max: millis(MAX_TRUST),
         install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
         snapshot_max_chunk_size: SNAPSHOT_PART,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
@@ -390,6 +425,18 @@ fn role(metrics: &RaftMetrics) -> Role {
         last_log: metrics.last_log_index.unwrap_or_default(),
         replicated: replicated.map(|(id, log_id)| (*id, log_id.map_or(0, |log_id| log_id.index))).collect(),
     }
+}
+
+fn not_caught_up(node: &str) -> StoreError {
+    StoreError::Membership(format!(
+        "{node} did not receive the whole store within {} s and is a learner without a vote: see the log of its agent, then \
+         repeat `muster store add {node}`, or give up with `muster store remove {node}`",
+        CATCH_UP.as_secs()
+    ))
+}
+
+fn was_removed(node: &str) -> StoreError {
+    StoreError::Membership(format!("{node} was removed while it received the store"))
 }
 
 fn changed(error: &RaftError<MemberId, ClientWriteError<MemberId, Member>>) -> StoreError {

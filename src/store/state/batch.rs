@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
-
 use super::{State, entry_octets};
 use crate::store::{
-    entry::Entry,
-    entry::KeyEntry,
+    entry::{Attributes, Entry, KeyEntry},
     key::{Key, Revision},
     watch::Change,
 };
@@ -62,9 +59,9 @@ impl Batch {
 }
 
 impl State {
-    /// The entry of a key, for a change; an empty entry if there is none.
-    pub(super) fn draft(&self, key: &Key) -> Entry {
-        self.keys.get(key).map_or_else(empty_entry, |entry| (**entry).clone())
+    /// Attributes of a key; the default ones if there is no such key.
+    pub(super) fn attributes(&self, key: &Key) -> Attributes {
+        self.keys.get(key).map(|entry| entry.attributes()).unwrap_or_default()
     }
 
     /// Stores an entry. Sets its revisions and its version.
@@ -111,34 +108,23 @@ impl State {
     /// Adds a key to those of its lease and its session. Returns false if it names one that does not exist.
     pub(super) fn attach(&mut self, key: &Key, entry: &Entry) -> bool {
         let mut attached = true;
-        if let Some(id) = &entry.lease {
+        let Attributes { lease, session, .. } = entry.attributes();
+        if let Some(id) = &lease {
             attached &= self.leases.get_mut(id).map(|lease| lease.keys.insert(key.clone())).is_some();
         }
-        if let Some(id) = &entry.session {
+        if let Some(id) = &session {
             attached &= self.sessions.get_mut(id).map(|session| session.keys.insert(key.clone())).is_some();
         }
         attached
     }
 
     fn detach(&mut self, key: &Key, entry: &Entry) {
-        if let Some(lease) = entry.lease.and_then(|id| self.leases.get_mut(&id)) {
+        let Attributes { lease, session, .. } = entry.attributes();
+        if let Some(lease) = lease.and_then(|id| self.leases.get_mut(&id)) {
             lease.keys.remove(key);
         }
-        if let Some(session) = entry.session.and_then(|id| self.sessions.get_mut(&id)) {
+        if let Some(session) = session.and_then(|id| self.sessions.get_mut(&id)) {
             session.keys.remove(key);
         }
-    }
-}
-
-fn empty_entry() -> Entry {
-    Entry {
-        value: Bytes::new(),
-        flags: 0,
-        session: None,
-        lock_index: 0,
-        lease: None,
-        created: Revision(0),
-        modified: Revision(0),
-        version: 0,
     }
 }

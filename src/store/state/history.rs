@@ -1,6 +1,6 @@
 //! History of keys: the changes of recent revisions, and the revisions at which absent keys were deleted.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
 
 use imbl::{OrdMap, Vector};
 
@@ -10,7 +10,7 @@ use crate::store::{
 };
 
 /// Number of revisions that are kept: enough for a watch that reconnects, and for reads of the recent past.
-pub(super) const MAX_REVISIONS: usize = 50_000;
+pub(super) const MAX_REVISIONS: u64 = 50_000;
 /// Share of the octets of the store that the history may occupy: one part in this number.
 const SHARE: u64 = 4;
 /// Octets that a change or a tombstone occupies besides its key and its previous value.
@@ -21,10 +21,10 @@ pub(super) const MAX_TOMBSTONES: usize = 20_000;
 /// History of keys.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct History {
-    /// Changes by revision, without gaps; none for a revision that changed sessions only.
-    revisions: Vector<Arc<[Change]>>,
-    /// First revision of `revisions`.
+    /// Changes from revision `first` to revision `last`, in order; none for a revision that changed sessions only.
+    changes: Vector<Change>,
     first: Revision,
+    last: Revision,
     /// Octets of the changes. A value counts at the change that replaced it.
     octets: u64,
     /// Revisions at which absent keys were deleted.
@@ -38,8 +38,15 @@ pub(super) struct History {
 impl History {
     /// Returns a history that begins with this revision, at which nothing changed.
     pub(super) fn new(first: Revision) -> Self {
-        let revisions = Vector::unit(Arc::from([]));
-        Self { revisions, first, octets: 0, tombstones: OrdMap::new(), tombstone_octets: 0, forgotten: first }
+        Self {
+            changes: Vector::new(),
+            first,
+            last: first,
+            octets: 0,
+            tombstones: OrdMap::new(),
+            tombstone_octets: 0,
+            forgotten: first,
+        }
     }
 
     /// First revision whose changes are kept.
@@ -52,35 +59,29 @@ impl History {
         self.octets + self.tombstone_octets
     }
 
-    /// Adds the changes of the next revision.
-    pub(super) fn append(&mut self, changes: Vec<Change>) {
+    /// Adds the changes of revisions up to this one, which follow the last one.
+    pub(super) fn append(&mut self, last: Revision, changes: Vec<Change>) {
         self.octets += changes.iter().map(change_octets).sum::<u64>();
-        self.revisions.push_back(changes.into());
+        self.changes.extend(changes);
+        self.last = last;
     }
 
     /// Changes after a revision, in order.
     pub(super) fn changes(&self, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
-        let skipped = after.0.saturating_add(1).saturating_sub(self.first.0);
-        let start = usize::try_from(skipped).unwrap_or(usize::MAX).min(self.revisions.len());
-        (start..self.revisions.len()).filter_map(|at| self.revisions.get(at)).flat_map(|changes| changes.iter())
+        let side = |change: &Change| if change.revision <= after { Ordering::Less } else { Ordering::Greater };
+        let start = self.changes.binary_search_by(side).unwrap_or_else(|start| start);
+        (start..self.changes.len()).filter_map(|at| self.changes.get(at))
     }
 
     /// Sets the changes from the first revision up to this one, and the greatest dropped tombstone, as a snapshot has them.
     pub(super) fn restore(&mut self, changes: Vec<Change>, last: Revision, forgotten: Revision) {
-        self.revisions.clear();
         self.forgotten = forgotten;
-        let mut changes = changes.into_iter().peekable();
-        let mut revision = self.first;
-        while revision <= last {
-            let of_revision = std::iter::from_fn(|| changes.next_if(|change| change.revision <= revision));
-            self.append(of_revision.collect());
-            revision = revision.next();
-        }
+        self.append(last, changes);
     }
 
     /// Drops the changes before a revision.
     pub(super) fn compact(&mut self, first: Revision) {
-        while self.first < first && self.revisions.len() > 1 {
+        while self.first < first.min(self.last) {
             self.drop_first();
         }
     }
@@ -89,7 +90,7 @@ impl History {
     /// watches have not yet seen.
     pub(super) fn trim(&mut self, max_octets: u64, octets: u64) {
         let room = (max_octets / SHARE).min(max_octets.saturating_sub(octets));
-        while self.revisions.len() > 1 && (self.revisions.len() > MAX_REVISIONS || self.octets > room) {
+        while self.first < self.last && (self.last.0 - self.first.0 >= MAX_REVISIONS || self.octets > room) {
             self.drop_first();
         }
         if self.tombstones.len() > MAX_TOMBSTONES || self.tombstone_octets > max_octets / SHARE {
@@ -98,10 +99,11 @@ impl History {
     }
 
     fn drop_first(&mut self) {
-        if let Some(changes) = self.revisions.pop_front() {
-            self.octets -= changes.iter().map(change_octets).sum::<u64>();
-            self.first = self.first.next();
+        while let Some(change) = self.changes.front().filter(|change| change.revision == self.first) {
+            self.octets -= change_octets(change);
+            self.changes.pop_front();
         }
+        self.first = self.first.next();
     }
 
     /// Drops the older half of the tombstones. Together, since the index of every absent key rises.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{State, batch::Batch, budget::Budget};
 use crate::store::{
     command::{Done, Operation, OperationFailure, OperationFailureReason as Reason, Refusal},
-    entry::{Entry, KeyEntry},
+    entry::{Attributes, Entry, KeyEntry},
     key::{Key, KeyRange},
     session::SessionId,
 };
@@ -21,7 +21,7 @@ impl State {
         let mut failures = vec![];
         for (index, operation) in operations.into_iter().enumerate() {
             // Results of writes are not larger than the request.
-            let reads = matches!(operation, Operation::Get(_) | Operation::GetPrefix(_));
+            let reads = operation.is_read();
             match self.carry_out(batch, operation) {
                 Ok(results) => {
                     budget.take(results.len() as u64, if reads { &results } else { &[] })?;
@@ -43,8 +43,8 @@ impl State {
             Operation::Lock { key, value, flags, session } => self.lock(batch, &key, value, flags, session),
             Operation::Unlock { key, value, flags, session } => {
                 self.expect_holder(&key, session)?;
-                let entry = Entry { value, flags, session: None, ..self.draft(&key) };
-                Ok(vec![self.store(batch, &key, entry)])
+                let attributes = Attributes { flags, session: None, ..self.attributes(&key) };
+                Ok(vec![self.store(batch, &key, Entry::new(value, attributes))])
             }
             Operation::Delete(key) => {
                 self.replace(batch, &key, None);
@@ -67,6 +67,10 @@ impl State {
                 Some(entry) => Ok(vec![KeyEntry { entry: entry.clone(), key }]),
                 None => Err(Reason::Missing(key)),
             },
+            Operation::GetOrEmpty(key) => {
+                let entry = self.keys.get(&key).cloned().unwrap_or_default();
+                Ok(vec![KeyEntry { entry, key }])
+            }
             Operation::GetPrefix(prefix) => Ok(self.entries_of(&KeyRange::prefix(prefix))),
             Operation::CheckIndex { key, index } => match self.keys.get(&key) {
                 Some(_) => self.expect_index(&key, index).map(|()| vec![]),
@@ -90,8 +94,8 @@ impl State {
     }
 
     fn set(&mut self, batch: &mut Batch, key: &Key, value: Bytes, flags: u64) -> KeyEntry {
-        let entry = Entry { value, flags, ..self.draft(key) };
-        self.store_if_changed(batch, key, entry)
+        let attributes = Attributes { flags, ..self.attributes(key) };
+        self.store_if_changed(batch, key, Entry::new(value, attributes))
     }
 
     fn lock(
@@ -105,21 +109,23 @@ impl State {
         if !self.sessions.contains_key(&session) {
             return Err(Reason::InvalidSession(session));
         }
-        let draft = self.draft(key);
-        let lock_index = match draft.session {
-            Some(holder) if holder == session => draft.lock_index,
+        let attributes = self.attributes(key);
+        let lock_index = match attributes.session {
+            Some(holder) if holder == session => attributes.lock_index,
             Some(holder) => return Err(Reason::Held(holder)),
             None if self.lock_delays.contains_key(key) => return Err(Reason::LockDelay),
-            None => draft.lock_index + 1,
+            None => attributes.lock_index + 1,
         };
-        let entry = Entry { value, flags, session: Some(session), lock_index, ..draft };
-        Ok(vec![self.store_if_changed(batch, key, entry)])
+        let attributes = Attributes { flags, session: Some(session), lock_index, ..attributes };
+        Ok(vec![self.store_if_changed(batch, key, Entry::new(value, attributes))])
     }
 
     /// Stores an entry unless it equals the stored one: as in Consul, a write of the same content is no change.
     fn store_if_changed(&mut self, batch: &mut Batch, key: &Key, entry: Entry) -> KeyEntry {
         match self.keys.get(key) {
-            Some(stored) if **stored == entry => KeyEntry { key: key.clone(), entry: stored.clone() },
+            Some(stored) if stored.value == entry.value && stored.attributes() == entry.attributes() => {
+                KeyEntry { key: key.clone(), entry: stored.clone() }
+            }
             _ => self.store(batch, key, entry),
         }
     }
@@ -131,7 +137,7 @@ impl State {
     }
 
     fn expect_holder(&self, key: &Key, session: SessionId) -> Result<(), Reason> {
-        let held = self.keys.get(key).is_some_and(|entry| entry.session == Some(session));
+        let held = self.keys.get(key).is_some_and(|entry| entry.attributes().session == Some(session));
         if held { Ok(()) } else { Err(Reason::NotHeld) }
     }
 }

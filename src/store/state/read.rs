@@ -11,7 +11,7 @@ use crate::store::{
     entry::{Entry, KeyEntry},
     key::{Key, KeyRange, Revision},
     lease::LeaseId,
-    query::{Answer, Content, HeldKeys, LeaseAnswer, Query, Range, RangeAnswer, RevisionBounds, Sort, SortBy},
+    query::{Answer, Contact, Content, HeldKeys, LeaseAnswer, Query, Range, RangeAnswer, RevisionBounds, Sort, SortBy},
     session::{Session, SessionId},
 };
 
@@ -38,7 +38,7 @@ impl State {
             Query::HeldKeys => (self.revision, Content::HeldKeys(self.held_keys())),
             Query::KeysOf(session) => (self.revision, Content::Keys(self.keys_of(session))),
         };
-        Ok(Answer { index: index.0, revision: self.revision, content })
+        Ok(Answer { index: index.0, revision: self.revision, content, contact: Contact::default() })
     }
 
     fn read_key(&self, key: &Key) -> (Revision, Content) {
@@ -67,7 +67,7 @@ impl State {
             let end = find(&octets[prefix.len()..], separator).map_or(octets.len(), |at| prefix.len() + at);
             // Keys with the same beginning follow each other.
             if keys.last().is_none_or(|last| **last != octets[..end]) {
-                keys.push(octets.slice(..end));
+                keys.push(Bytes::copy_from_slice(&octets[..end]));
             }
         }
         (index, Content::Keys(keys))
@@ -100,7 +100,7 @@ impl State {
 
     fn keys_of(&self, session: &SessionId) -> Vec<Bytes> {
         let held = self.sessions.get(session).into_iter().flat_map(|state| &state.keys);
-        held.map(|key| key.octets().clone()).collect()
+        held.map(Key::to_bytes).collect()
     }
 
     /// Reads a range as etcd does.
@@ -129,7 +129,7 @@ impl State {
         entries.truncate(limit);
         if query.keys_only {
             for KeyEntry { entry, .. } in &mut entries {
-                *entry = Arc::new(Entry { value: Bytes::new(), ..**entry });
+                *entry = Arc::new(entry.without_value());
             }
         }
         Ok(RangeAnswer { entries, more, count })

@@ -5,7 +5,7 @@
 //! against forgery. Records are only added at the end of [`Record`].
 //!
 //! The history is stored as what each change replaced: what a change stored follows from the next change of the key, or from
-//! the key itself. So each value is stored once, and a decoded state shares values as the original does.
+//! the key itself. So each value is stored once, and a decoded state shares keys and values as the original does.
 
 use std::{
     collections::BTreeMap,
@@ -206,7 +206,7 @@ impl Restoring {
     fn new(head: Head, max_octets: u64) -> Result<Self, SnapshotError> {
         let Head { revision, compacted, .. } = head;
         let in_order = FIRST_REVISION <= compacted && compacted <= revision;
-        if !in_order || revision.0 - compacted.0 >= MAX_REVISIONS as u64 {
+        if !in_order || revision.0 - compacted.0 >= MAX_REVISIONS {
             return Err(Inconsistent("its history is longer than possible"));
         }
         if i64::try_from(revision.0).is_err() {
@@ -264,6 +264,9 @@ impl Restoring {
     fn finish(mut self) -> State {
         let mut current: BTreeMap<Key, Option<Arc<Entry>>> = BTreeMap::new();
         for change in self.changes.iter_mut().rev() {
+            if let Some((key, _)) = self.state.keys.get_key_value(&change.key) {
+                change.key = key.clone();
+            }
             let before = change.previous.clone();
             let stored = current.insert(change.key.clone(), before);
             change.entry = stored.unwrap_or_else(|| self.state.keys.get(&change.key).cloned());

@@ -29,7 +29,7 @@ use crate::store::{
 const AMPLE: u64 = 1 << 30;
 
 fn key(text: &str) -> Key {
-    Key::new(text.to_owned()).unwrap()
+    Key::new(text).unwrap()
 }
 
 fn value(text: &str) -> Bytes {

@@ -68,18 +68,16 @@ impl State {
 
     fn put(&mut self, batch: &mut Batch, put: Put) -> Option<KeyEntry> {
         let Put { key, value, lease, with_previous } = put;
-        let previous = self.keys.get(&key).filter(|_| with_previous).cloned();
-        let mut entry: Entry = self.draft(&key);
-        if let Some(value) = value {
-            entry.value = value;
-        }
+        let previous = self.keys.get(&key).cloned();
+        let mut attributes = self.attributes(&key);
         match lease {
-            PutLease::Detach => entry.lease = None,
-            PutLease::Attach(id) => entry.lease = Some(id),
+            PutLease::Detach => attributes.lease = None,
+            PutLease::Attach(id) => attributes.lease = Some(id),
             PutLease::Keep => {}
         }
-        self.store(batch, &key, entry);
-        previous.map(|entry| KeyEntry { key, entry })
+        let value = value.or_else(|| previous.as_ref().map(|previous| previous.value.clone())).unwrap_or_default();
+        self.store(batch, &key, Entry::new(value, attributes));
+        previous.filter(|_| with_previous).map(|entry| KeyEntry { key, entry })
     }
 
     /// Deletes the keys of a range. Returns their number and, on request, their entries.
@@ -146,7 +144,9 @@ impl Condition {
             (Target::Version(version), _) => compare(number(|entry| entry.version), *version),
             (Target::Created(revision), _) => compare(number(|entry| entry.created.0), *revision),
             (Target::Modified(revision), _) => compare(number(|entry| entry.modified.0), *revision),
-            (Target::Lease(lease), _) => entry.and_then(|entry| entry.lease).map_or(0, |id| id.0).cmp(lease),
+            (Target::Lease(lease), _) => {
+                entry.and_then(|entry| entry.attributes().lease).map_or(0, |id| id.0).cmp(lease)
+            }
         };
         match self.comparison {
             Comparison::Equal => order == Ordering::Equal,

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Inputs, Settings, run};
 use crate::{
     gossip::STORE_PREFIX,
+    metrics,
     model::{
         catalog::Catalog,
         keyring::{Key, Keyring},
@@ -50,6 +51,7 @@ pub(super) enum Link {
 /// A node that runs.
 pub(super) struct Running {
     pub(super) store: Store,
+    pub(super) metrics: metrics::Store,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
     accepting: JoinHandle<()>,
@@ -119,6 +121,11 @@ impl Cluster {
         &self.names
     }
 
+    /// Names the voters of nodes that start from now on.
+    pub(super) fn configure(&mut self, voters: &[&str]) {
+        self.voters = voters.iter().map(|&voter| voter.to_owned()).collect();
+    }
+
     /// Folder of a node's log.
     pub(super) fn data(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -141,12 +148,14 @@ impl Cluster {
             }
         });
         let (requests, requested) = mpsc::channel(1024);
+        let metrics = metrics::Store::default();
         let settings = Settings {
             node: name.to_owned(),
             voters: self.voters.clone(),
+            joins: false,
             folder: self.data(name),
             max_octets: 256 << 20,
-            metrics: crate::metrics::Store::default(),
+            metrics: metrics.clone(),
         };
         let inputs = Inputs {
             requests: requested,
@@ -157,7 +166,8 @@ impl Cluster {
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(run(settings, inputs, shutdown.clone()));
-        self.running.insert(name.to_owned(), Running { store: Store::new(requests), shutdown, task, accepting });
+        let store = Store::new(requests);
+        self.running.insert(name.to_owned(), Running { store, metrics, shutdown, task, accepting });
     }
 
     /// Ends a node as a crash does: the others hear nothing more of it. Its folder stays.

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    super::log_limit::FLOOR,
     cluster::{Cluster, SOON, copy_folder},
     get, key, put, value,
 };
@@ -107,11 +108,37 @@ async fn leader_with_a_full_disk_gives_up_and_recovers_by_itself() {
     assert_eq!(get(cluster.store("c"), "key").await.as_deref(), Some("last"), "the node forwards");
     let end = async { while messages.recv().await.is_some() {} };
     timeout(SOON, end).await.expect("the watch of a voter that cannot write ends");
+    let text = failure(&cluster, "c").await;
+    assert!(text.contains("No space left") && text.contains(": free space on the disk"), "{text}");
+    wait_until_sound(&cluster, "a").await;
     disk.empty();
     wait_for_value(cluster.store("c"), "key", "last").await;
     put(cluster.store("c"), "key", "after").await;
+    wait_until_sound(&cluster, "c").await;
     wait_for_value(cluster.store("c"), "key", "after").await;
     cluster.stop("c").await;
+}
+
+/// Waits until a node's voter shows no failure. One that was stopped and started at once may find its log in use.
+async fn wait_until_sound(cluster: &Cluster, name: &str) {
+    let until = Instant::now() + SOON;
+    while let Some(failure) = cluster.store(name).status().await.unwrap().failure {
+        assert!(Instant::now() < until, "{name}: {failure}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits for the failure of a node's voter.
+async fn failure(cluster: &Cluster, name: &str) -> String {
+    let until = Instant::now() + SOON;
+    loop {
+        let status = cluster.store(name).status().await.unwrap();
+        if let Some(failure) = status.failure {
+            return failure;
+        }
+        assert!(Instant::now() < until, "{name} has not failed: {status:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Writes keys one after another.
@@ -312,8 +339,53 @@ async fn voter_with_a_damaged_log_stays_out_and_forwards() {
         put(cluster.store("c"), "after", &round.to_string()).await;
         let stale = cluster.store("c").read(Query::Key(key("1")), Consistency::Stale, None).await.unwrap();
         assert_eq!(value(&stale.content).as_deref(), Some("1"), "{context}");
+        let text = failure(&cluster, "c").await;
+        let folder = cluster.data("c").display().to_string();
+        assert!(text.contains(&folder) && text.contains("move this folder away"), "{context}: {text}");
         cluster.stop("c").await;
         assert_eq!(file.metadata().unwrap().len(), size, "{context}: a damaged log is not cut");
     }
     assert_written(cluster.store("b"), acknowledged, "the others go on").await;
+}
+
+/// Octets of the files of a folder, those below it included.
+fn octets(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    // A file of the log may be removed in the meantime.
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    entries.map(|path| if path.is_dir() { octets(&path) } else { size(&path) }).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_of_large_values_is_bounded_in_octets() {
+    /// Octets of a value. The history keeps some 64 MiB of earlier ones.
+    const VALUE: usize = 1 << 20;
+    /// Writes: fewer than those after which the number of entries calls for a snapshot.
+    const WRITES: usize = 300;
+    let mut cluster = Cluster::start(3, 0).await;
+    let write =
+        |at: usize| async move { (format!("key/{}", at % 5), at.to_string().repeat(VALUE / at.to_string().len())) };
+    for at in 0..WRITES {
+        let (key, value) = write(at).await;
+        put(cluster.store("a"), &key, &value).await;
+    }
+    // The state of 5 values and its history, as it is bounded; then what is kept, and what is written until the next snapshot. On a
+    // slow disk, a snapshot ends after the writes.
+    let state = (5 * VALUE as u64 + (256 << 20) / 4) * 11 / 10;
+    let bound = (FLOOR + state) * 3 / 2;
+    let cut = async {
+        while octets(&cluster.data("b").join("log")) > bound {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SOON, cut).await.expect("the log is cut");
+    for name in ["a", "b", "c"] {
+        cluster.stop(name).await;
+        assert!(cluster.data(name).join("snapshot").exists(), "{name}");
+        assert!(!cluster.data(name).join("snapshot.new").exists(), "{name}");
+        cluster.run(name).await;
+    }
+    assert_eq!(get(cluster.store("b"), "key/4").await, Some(write(WRITES - 1).await.1));
+    let status = cluster.store("a").status().await.unwrap();
+    assert!(status.octets < 6 * VALUE as u64, "the history counts for nothing: {status:?}");
 }

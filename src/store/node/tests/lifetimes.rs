@@ -80,7 +80,7 @@ pub(super) async fn entry(store: &Store, name: &str) -> Option<Entry> {
 /// Waits until a key is not held, and returns the time.
 pub(super) async fn wait_for_release(store: &Store, name: &str) -> Instant {
     let until = Instant::now() + SOON;
-    while entry(store, name).await.is_some_and(|entry| entry.session.is_some()) {
+    while entry(store, name).await.is_some_and(|entry| entry.attributes().session.is_some()) {
         assert!(Instant::now() < until, "{name} is still held");
         sleep(Duration::from_millis(50)).await;
     }
@@ -154,7 +154,7 @@ async fn session_and_lease_end_within_twice_their_time_although_leaders_end() {
         assert!(ended - granted < TTL * 2, "{name} ended after {:?}", ended - granted);
     }
     assert_eq!(store.renew(LifetimeId::Lease(lease)).await, Ok(None));
-    assert!(entry(&store, "released").await.is_some_and(|entry| entry.session.is_none()));
+    assert!(entry(&store, "released").await.is_some_and(|entry| entry.attributes().session.is_none()));
     assert_eq!(entry(&store, "deleted").await, None);
 }
 
@@ -204,6 +204,6 @@ async fn lock_delay_holds_across_leaders() {
         sleep(Duration::from_millis(50)).await;
     }
     assert!(released.elapsed() >= DELAY, "the lock was acquired after {:?}", released.elapsed());
-    assert_eq!(entry(&store, "lock").await.unwrap().lock_index, 2);
+    assert_eq!(entry(&store, "lock").await.unwrap().attributes().lock_index, 2);
     assert_eq!(get(&store, "lock").await, Some(second.to_string()));
 }

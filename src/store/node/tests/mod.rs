@@ -35,7 +35,7 @@ use crate::store::{
 };
 
 fn key(text: &str) -> Key {
-    Key::new(text.to_owned()).unwrap()
+    Key::new(text).unwrap()
 }
 
 /// Sets a key, again while there is no leader.
@@ -121,6 +121,9 @@ async fn another_voter_leads_after_the_leader_ends() {
     cluster.kill(&first).await;
     put(cluster.store("d"), "after", "2").await;
     assert_ne!(cluster.leader().await, first);
+    let status = cluster.wait_for("a leader", |status| status.leader.is_some()).await;
+    let dead = status.members.iter().find(|member| member.node == first).unwrap();
+    assert_eq!(dead.lag, None, "the new leader has not heard of it");
     assert_eq!(get(cluster.store("d"), "before").await.as_deref(), Some("1"));
     cluster.run(&first).await;
     assert_eq!(get(cluster.store(&first), "after").await.as_deref(), Some("2"));

@@ -34,6 +34,8 @@ async fn recovered_voter_has_all_entries_and_is_the_only_one() {
     assert!(refused.contains("belongs to node a"), "{refused}");
     let Recovered { state, former } = recovered(&folder, "a").await.unwrap();
     assert_eq!((state.keys, &*state.removed), (1, &["b".to_owned(), "c".to_owned()][..]));
+    // The election added an entry, and so did the key.
+    assert!(state.last_term >= before.term.max(1) && state.last_index >= 2, "{state:?}");
     assert!(former.join("log").exists());
     let refused = recovered(&folder, "a").await.unwrap_err().to_string();
     assert!(refused.contains("before another recovery"), "{refused}");

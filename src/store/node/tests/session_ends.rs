@@ -70,12 +70,12 @@ async fn session_ends_with_its_node_after_the_grace_and_with_its_check_at_once()
     replace_leader(&mut cluster).await;
     show(&cluster, Freshness::LastKnown, Status::Passing);
     sleep(Duration::from_secs(2)).await;
-    assert!(entry(&store, "of-node").await.unwrap().session.is_some(), "a flap costs no lock");
+    assert!(entry(&store, "of-node").await.unwrap().attributes().session.is_some(), "a flap costs no lock");
     let critical = Instant::now();
     show(&cluster, Freshness::LastKnown, Status::Critical);
     let ended = wait_for_release(&store, "of-check").await;
     assert!(ended - critical < NODE_GRACE / 2, "a critical check counts at once");
-    assert!(entry(&store, "of-node").await.unwrap().session.is_some());
+    assert!(entry(&store, "of-node").await.unwrap().attributes().session.is_some());
     let gone = Instant::now();
     show(&cluster, Freshness::Gone, Status::Critical);
     let ended = wait_for_release(&store, "of-node").await;
@@ -88,8 +88,8 @@ async fn count_under_lock(store: &Store, id: SessionId) -> Option<u64> {
     let (name, value) = (key("lock"), Bytes::from(id.to_string()));
     let lock = Operation::Lock { key: name.clone(), value: value.clone(), flags: 0, session: id };
     let Done::Operated(entries) = apply(store, Command::Operate(vec![lock])).await else { return None };
-    let fencing = entries[0].entry.lock_index;
-    let count = entry(store, "count").await.map_or(0, |entry| entry.flags);
+    let fencing = entries[0].entry.attributes().lock_index;
+    let count = entry(store, "count").await.map_or(0, |entry| entry.attributes().flags);
     let write = vec![
         Operation::CheckSession { key: name.clone(), session: id },
         Operation::Set { key: key("count"), value: Bytes::new(), flags: count + 1 },
@@ -133,6 +133,6 @@ async fn two_sessions_never_hold_a_lock_at_once() {
     turns.sort_unstable();
     turns.dedup();
     assert_eq!(turns.len(), all, "each turn has a lock index of its own");
-    let count = entry(cluster.store("a"), "count").await.unwrap().flags;
+    let count = entry(cluster.store("a"), "count").await.unwrap().attributes().flags;
     assert!(count as usize >= all, "no count was overwritten: {count} of {all}");
 }

@@ -13,8 +13,11 @@ fn set_keeps_lock_and_lease_and_counts_versions() {
     let revision = store.operate(Operation::Set { key: key("a"), value: value("2"), flags: 42 });
 
     let entry = store.entry("a").unwrap();
-    assert_eq!((entry.value, entry.flags, entry.version), (value("2"), 42, 3));
-    assert_eq!((entry.session, entry.lock_index, entry.lease), (Some(session_id(1)), 1, Some(LeaseId(7))));
+    assert_eq!((entry.value.clone(), entry.attributes().flags, entry.version), (value("2"), 42, 3));
+    assert_eq!(
+        (entry.attributes().session, entry.attributes().lock_index, entry.attributes().lease),
+        (Some(session_id(1)), 1, Some(LeaseId(7)))
+    );
     assert_eq!((entry.created.0, entry.modified.0), (revision - 2, revision));
 }
 
@@ -58,19 +61,22 @@ fn lock_has_one_holder_and_counts_acquisitions() {
     let revision = store.operate(lock("a", "1", 1));
     assert_eq!(store.operate(lock("a", "1", 1)), revision, "the holder locks again");
     store.operate(lock("a", "2", 1));
-    assert_eq!(store.entry("a").unwrap().lock_index, 1);
+    assert_eq!(store.entry("a").unwrap().attributes().lock_index, 1);
     assert_eq!(store.fails(lock("a", "3", 2)), Reason::Held(session_id(1)));
     assert_eq!(store.fails(unlock("a", "3", 2)), Reason::NotHeld);
     assert_eq!(store.fails(unlock("b", "3", 2)), Reason::NotHeld);
 
     store.operate(unlock("a", "free", 1));
     let entry = store.entry("a").unwrap();
-    assert_eq!((entry.value, entry.session, entry.lock_index), (value("free"), None, 1));
+    assert_eq!(
+        (entry.value.clone(), entry.attributes().session, entry.attributes().lock_index),
+        (value("free"), None, 1)
+    );
     store.operate(lock("a", "4", 2));
-    assert_eq!(store.entry("a").unwrap().lock_index, 2);
+    assert_eq!(store.entry("a").unwrap().attributes().lock_index, 2);
     store.operate(Operation::Delete(key("a")));
     store.operate(lock("a", "5", 1));
-    assert_eq!(store.entry("a").unwrap().lock_index, 1);
+    assert_eq!(store.entry("a").unwrap().attributes().lock_index, 1);
 }
 
 #[test]
@@ -104,9 +110,11 @@ fn operations_are_carried_out_together_or_not_at_all() {
         set("p/a", "3"),
         set("p/a", "4"),
         Operation::Get(key("p/a")),
+        Operation::GetOrEmpty(key("p/a")),
+        Operation::GetOrEmpty(key("none")),
     ]));
     let Ok(Done::Operated(entries)) = outcome.result else { panic!("{outcome:?}") };
-    assert_eq!(text_of(&entries), "p/b=2 p/a=1 p/b=2 p/a=3 p/a=4 p/a=4");
+    assert_eq!(text_of(&entries), "p/b=2 p/a=1 p/b=2 p/a=3 p/a=4 p/a=4 p/a=4 none=");
     assert_eq!(outcome.revision.0, revision + 1);
     assert_eq!(store.changes(revision), [format!("{} p/a=4", revision + 1)], "one change of a key");
     let entry = store.entry("p/a").unwrap();

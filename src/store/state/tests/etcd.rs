@@ -48,7 +48,10 @@ fn put_keeps_flags_and_lock_and_returns_the_former_entry() {
     let [TransactionResponse::Put(Some(previous))] = &outcome.responses[..] else { panic!("{outcome:?}") };
     assert_eq!(previous.entry.value, value("1"));
     let entry = store.entry("a").unwrap();
-    assert_eq!((entry.flags, entry.session, entry.value), (5, Some(session_id(1)), value("2")));
+    assert_eq!(
+        (entry.attributes().flags, entry.attributes().session, entry.value),
+        (5, Some(session_id(1)), value("2"))
+    );
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn put_that_keeps_needs_a_key() {
     store.transact(requests(vec![keep_value("a")]));
     store.transact(requests(vec![put_with("a", "2", PutLease::Keep)]));
     let entry = store.entry("a").unwrap();
-    assert_eq!((entry.value, entry.lease, entry.version), (value("2"), Some(LeaseId(1)), 3));
+    assert_eq!((entry.value.clone(), entry.attributes().lease, entry.version), (value("2"), Some(LeaseId(1)), 3));
 }
 
 #[test]

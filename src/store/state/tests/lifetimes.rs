@@ -24,7 +24,7 @@ fn ended_session_releases_its_locks() {
         assert_eq!(ended, locked + 1, "{end:?}");
         assert_eq!(store.content(), "a=1 b=1 c=1");
         let entry = store.entry("a").unwrap();
-        assert_eq!((entry.session, entry.lock_index, entry.modified.0), (None, 1, ended));
+        assert_eq!((entry.attributes().session, entry.attributes().lock_index, entry.modified.0), (None, 1, ended));
         assert_eq!(store.changes(locked), [format!("{ended} a=1"), format!("{ended} b=1")]);
         assert_eq!((store.state.lifetimes().count(), store.state.lock_delays().count()), (0, 0));
         assert_eq!(store.apply(end), ended, "a session that is gone");

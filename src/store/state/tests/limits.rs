@@ -70,12 +70,12 @@ fn totals_count_everything() {
 #[test]
 fn history_keeps_a_bounded_number_of_revisions() {
     let mut store = Scenario::new();
-    for number in 0..MAX_REVISIONS as u64 + 50 {
+    for number in 0..MAX_REVISIONS + 50 {
         store.operate(set("a", &number.to_string()));
     }
     let (revision, compacted) = (store.state.revision().0, store.state.compacted().0);
-    assert_eq!(revision - compacted + 1, MAX_REVISIONS as u64);
-    assert_eq!(store.state.changes(Revision(0)).count(), MAX_REVISIONS);
+    assert_eq!(revision - compacted + 1, MAX_REVISIONS);
+    assert_eq!(store.state.changes(Revision(0)).count() as u64, MAX_REVISIONS);
     assert_eq!(store.changes(revision - 1), [format!("{revision} a={}", revision - 2)]);
     assert_eq!(store.changes(revision + 5), [""; 0]);
     assert_eq!(store.state.changes(Revision(u64::MAX - 1)).count(), 0);

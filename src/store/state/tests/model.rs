@@ -241,9 +241,9 @@ impl Model {
 fn observed<'a>(entries: impl IntoIterator<Item = (&'a Key, &'a Arc<Entry>)>) -> BTreeMap<&'a str, ModelEntry> {
     let entry = |entry: &Entry| ModelEntry {
         value: entry.value[0],
-        session: entry.session.map(|id| id.0.as_u128()),
-        lock_index: entry.lock_index,
-        lease: entry.lease.map(|id| id.0),
+        session: entry.attributes().session.map(|id| id.0.as_u128()),
+        lock_index: entry.attributes().lock_index,
+        lease: entry.attributes().lease.map(|id| id.0),
         created: entry.created.0,
         modified: entry.modified.0,
         version: entry.version,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::mpsc::Receiver, time::sleep};
 
-use crate::store::{
+use super::{
     key::{KeyRange, Revision},
     request::{Store, StoreError},
     watch::{Watch, WatchMessage},
@@ -14,7 +14,7 @@ use crate::store::{
 const RESUME_PAUSE: Duration = Duration::from_millis(50);
 
 /// A watch of the store that starts again behind the last revision that it has seen.
-pub(super) struct Follower {
+pub struct Follower {
     store: Store,
     range: KeyRange,
     /// First revision that was not seen; `None`: the watch has not begun.
@@ -25,12 +25,12 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Returns a watch of a range from a revision on; `None`: from now on.
-    pub(super) fn new(store: Store, range: KeyRange, from: Option<Revision>) -> Self {
+    pub fn new(store: Store, range: KeyRange, from: Option<Revision>) -> Self {
         Self { store, range, next: from, has_begun: false, messages: None }
     }
 
     /// Last revision up to which all changes were seen.
-    pub(super) fn seen(&self) -> Revision {
+    pub fn seen(&self) -> Revision {
         Revision(self.next.map_or(0, |next| next.0.saturating_sub(1)))
     }
 
@@ -38,7 +38,7 @@ impl Follower {
     ///
     /// # Errors
     /// Fails if the agent is stopping.
-    pub(super) async fn next(&mut self) -> Result<WatchMessage, StoreError> {
+    pub async fn next(&mut self) -> Result<WatchMessage, StoreError> {
         loop {
             let Some(messages) = &mut self.messages else {
                 let watch = Watch { range: self.range.clone(), from: self.next };
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::store::{
         command::{Command, Operation},
-        entry::Entry,
+        entry::{Attributes, Entry},
         key::Key,
         node,
         request::Request,
@@ -97,16 +97,7 @@ mod tests {
     };
 
     fn change(revision: u64) -> Change {
-        let entry = Entry {
-            value: "v".into(),
-            flags: 0,
-            session: None,
-            lock_index: 0,
-            lease: None,
-            created: Revision(revision),
-            modified: Revision(revision),
-            version: 1,
-        };
+        let entry = Entry::new("v".into(), Attributes::default());
         let key = Key::new("k").unwrap();
         Change { revision: Revision(revision), key, entry: Some(Arc::new(entry)), previous: None }
     }
@@ -158,6 +149,7 @@ mod tests {
         let settings = node::Settings {
             node: "a".to_owned(),
             voters: vec!["a".to_owned()],
+            joins: false,
             folder: folder.to_owned(),
             max_octets: 1 << 30,
             metrics: Default::default(),
