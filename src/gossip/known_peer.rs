@@ -32,4 +32,6 @@ pub struct KnownPeer {
     pub node_checks: Option<Arc<HealthReport>>,
     /// Bound that the SOA serials of the node do not exceed; `None` if not announced.
     pub serial: Option<u32>,
+    /// Serial of the generated zones that the peer announced; `None` if it serves no transfers.
+    pub zone_serial: Option<u32>,
 }

@@ -149,10 +149,12 @@ impl Replica {
         announcements: Announcements,
         external: ExternalNodes,
         node_checks: Option<Arc<HealthReport>>,
+        zone_serial: Option<u32>,
         version: u64,
     ) -> Self {
+        let facts = Some(facts);
         let mut replica =
-            Self { facts: Some(facts), announcements, external, node_checks, seen: version, ..Self::default() };
+            Self { facts, announcements, external, node_checks, zone_serial, seen: version, ..Self::default() };
         if version > 0 {
             replica.delivery = Delivery::Complete;
         } else {
@@ -201,6 +203,8 @@ impl Replica {
             announcements: std::mem::take(&mut self.announcements),
             external: std::mem::take(&mut self.external),
             node_checks: self.node_checks.take(),
+            // The peer stays the primary of the generated zones while it starts again.
+            zone_serial: self.zone_serial,
             fired: std::mem::take(&mut self.fired),
             ..Self::default()
         };
@@ -232,7 +236,8 @@ impl Replica {
     fn keys(&self) -> HashSet<Key> {
         let instances = self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement));
         let instances = instances.chain(self.external.keys().cloned().map(Key::External));
-        instances.chain(self.node_checks.as_ref().map(|_| Key::NodeChecks)).collect()
+        let node_checks = self.node_checks.as_ref().map(|_| Key::NodeChecks);
+        instances.chain(node_checks).chain(self.zone_serial.map(|_| Key::ZoneSerial)).collect()
     }
 
     /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state

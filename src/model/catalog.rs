@@ -3,20 +3,23 @@
 //! [`Catalog::update`] takes a whole [`View`] (node to announcements), compares it with the previous one and updates only
 //! the services that changed, so the cost of a flip is proportional to the flip. The DNS tables follow from [`Touched`].
 
+mod addresses;
 mod external;
 mod node_versions;
 mod view_diff;
 
-use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+pub use self::{
+    addresses::Addresses,
+    external::{Claim, EXTERNAL_STATUSES},
+    node_versions::NodeVersions,
+};
 use self::{
+    addresses::Announced,
     external::External,
     node_versions::{ByNode, Described},
     view_diff::{Change, Known, ViewDiff},
-};
-pub use self::{
-    external::{Claim, EXTERNAL_STATUSES},
-    node_versions::NodeVersions,
 };
 use super::{
     announcement::{Announcement, Announcements, InstanceState, Node},
@@ -24,7 +27,7 @@ use super::{
     name::Label,
     nearest::{Count, Place, Policy, Tier, Tiers},
     registered_name::RegisteredName,
-    service::{Instance, InstanceKey},
+    service::InstanceKey,
     stated_policy::StatedPolicy,
 };
 
@@ -173,60 +176,6 @@ pub struct Versions {
     pub nodes: u64,
 }
 
-/// Instances by address, whatever their state. Clones share structure; the cost of a change does not depend on the number
-/// of instances at an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addresses(imbl::OrdSet<Announced>);
-
-/// An instance at an address, or the address alone, which sorts before all its instances. The names are in the instance and
-/// the node, which the catalog shares: copies of them would be the larger part of this index.
-#[derive(Clone, Debug)]
-struct Announced {
-    address: IpAddr,
-    by: Option<(Arc<Instance>, Arc<Node>)>,
-}
-
-impl Announced {
-    fn order(&self) -> (IpAddr, Option<(&InstanceKey, &Label)>) {
-        (self.address, self.by.as_ref().map(|(instance, node)| (&instance.key, &node.name)))
-    }
-}
-
-impl PartialEq for Announced {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-
-impl Eq for Announced {}
-
-impl PartialOrd for Announced {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Announced {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.order().cmp(&other.order())
-    }
-}
-
-impl Addresses {
-    /// Iterates over the instances at an address, in order. An instance announced by two nodes occurs twice.
-    pub fn at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
-        let from = Announced { address, by: None };
-        let here = self.0.range(from..).take_while(move |announced| announced.address == address);
-        here.filter_map(|announced| announced.by.as_ref().map(|(instance, _)| &instance.key))
-    }
-
-    /// Reports whether an instance has an address of that range.
-    pub fn any_in(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
-        let from = Announced { address: *addresses.start(), by: None };
-        self.0.range(from..).next().is_some_and(|announced| announced.address <= *addresses.end())
-    }
-}
-
 /// Effect of an update.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
@@ -348,6 +297,11 @@ impl Catalog {
     /// Returns the node of that name, unless it is gone.
     pub fn node(&self, name: &Label) -> Option<&Arc<Node>> {
         self.view.get(name).filter(|view| view.freshness != Freshness::Gone).map(|view| &view.node)
+    }
+
+    /// Returns the freshness of what the node of that name announced; `None`: no agent has that name.
+    pub fn freshness(&self, name: &str) -> Option<Freshness> {
+        Some(self.view.get(&Label::parse(name).ok()?)?.freshness)
     }
 
     /// Returns the place of a node, or of an external node; `None`: no node has that name.

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Last second that RFC 3339 can express: years have four digits.
-const LAST: Duration = Duration::from_secs(253_402_300_799);
+pub const LAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// Formats a time since 1970 by RFC 3339, in whole seconds.
 pub fn rfc3339(since: Duration) -> String {

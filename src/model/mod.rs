@@ -62,3 +62,4 @@ pub mod upstream_address;
 pub mod user_event;
 pub mod view_digest;
 pub mod zone;
+pub mod zone_serial;

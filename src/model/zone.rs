@@ -79,19 +79,54 @@ impl SourceFiles {
     }
 }
 
-/// Content of one zone file.
+/// Content of a zone from one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneFile {
-    /// Name of the zone, from the name of the file.
+    /// Name of the zone; that of a zone file is in the file's name.
     pub origin: Name,
     /// Records without duplicates (RFC 2181 §5). The records of an RRset are adjacent, sorted by RDATA in canonical form
     /// (RFC 4034 §6.3), and share the
     /// smallest TTL of the file for that RRset (RFC 2181 §5.2).
     pub records: Vec<StaticRecord>,
-    /// The zone file and the files that it includes.
+    /// The zone file and the files that it includes; none of other sources.
     pub files: SourceFiles,
     /// Warnings about records that are valid and probably not intended, such as a name without final dot.
     pub warnings: Vec<Diagnostic>,
+    /// Where the records come from.
+    pub source: Source,
+}
+
+/// A zone with an SOA record only.
+#[cfg(test)]
+pub(crate) fn with_serial(origin: &str, serial: u32, source: Source) -> ZoneFile {
+    let origin = Name::parse(origin).unwrap();
+    let mut rdata = origin.wire().repeat(2);
+    rdata.extend([serial, 60, 60, 60, 60].iter().flat_map(|number| number.to_be_bytes()));
+    let soa = StaticRecord { owner: origin.clone(), rtype: 6, ttl: 300, rdata, line: 1, column: 1 };
+    ZoneFile { origin, records: vec![soa], warnings: Vec::new(), files: SourceFiles::default(), source }
+}
+
+/// Source of the records of a zone, besides those that are generated from services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Zone files.
+    #[default]
+    Files,
+    /// Updates (RFC 2136).
+    Updates,
+    /// A primary, of which this is a copy in this state.
+    Primary(CopyState),
+}
+
+/// State of a zone that is copied from a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyState {
+    /// The copy is answered.
+    Current,
+    /// No primary has sent the zone yet.
+    Missing,
+    /// No primary has confirmed the copy for the time that its SOA allows.
+    Expired,
 }
 
 /// One record of class IN with its position in the file.
@@ -106,9 +141,9 @@ pub struct StaticRecord {
     /// RDATA in wire form, at most 65,535 octets, valid for its type; names are uncompressed and in the
     /// letter case of the file.
     pub rdata: Vec<u8>,
-    /// Line of the entry in the files of the zone, counted from 1 ([`SourceFiles::place`]).
+    /// Line of the entry in the files of the zone, counted from 1 ([`SourceFiles::place`]); 0 in a copied zone.
     pub line: usize,
-    /// Column of the first token of the entry in characters, counted from 1.
+    /// Column of the first token of the entry in characters, counted from 1; 0 in a copied zone.
     pub column: usize,
 }
 

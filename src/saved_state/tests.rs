@@ -132,6 +132,7 @@ fn peer() -> impl Strategy<Value = KnownPeer> {
             external: external(&["db1", "a b/c%"][..(ttl.unwrap_or(0) % 3) as usize]),
             node_checks: checks,
             serial: ttl,
+            zone_serial: ttl,
         }
     })
 }
@@ -233,6 +234,7 @@ fn format_is_stable() {
         external: external(&["db1"]),
         node_checks: None,
         serial: Some(70_000),
+        zone_serial: Some(69_000),
     };
     let state = SavedState {
         saved_at: Moment { unix: Duration::from_nanos(1), uptime: Duration::from_nanos(2) },
@@ -253,7 +255,7 @@ fn format_is_stable() {
         "host Db.example.org [\"10.0.0.9\",\"fd00::9\"]\n",
         "file {\"path\":\"services.d/a.yaml\",\"len\":3}\na\nb\n",
         "peer {\"name\":\"host-b\",\"generation\":1024,\"incarnation\":1,\"address\":\"10.0.0.8:7946\",",
-        "\"reach\":\"refused\",\"version\":12,\"serial\":70000}\n",
+        "\"reach\":\"refused\",\"version\":12,\"serial\":70000,\"zone_serial\":69000}\n",
         "n/node {\"addr\":[\"10.0.0.8\"],\"dc\":\"dc1\",\"version\":\"0.1.0\",\"ttl\":5}\n",
         "x/db1 {\"addr\":[\"10.9.0.1\"]}\n",
         "i/web/web-1 {\"addr\":[\"10.0.0.7\"]}\n",

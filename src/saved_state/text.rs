@@ -106,6 +106,7 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
         reach: reach_word(peer.reach).into(),
         version: peer.version,
         serial: peer.serial,
+        zone_serial: peer.zone_serial,
     };
     line("peer", &text, out);
     let mut record = |record: Record| {
@@ -234,6 +235,7 @@ impl<'a> PeerLines<'a> {
             external: replica.external,
             node_checks: replica.node_checks,
             serial: text.serial,
+            zone_serial: text.zone_serial,
         })
     }
 }
@@ -368,6 +370,8 @@ struct PeerText<'a> {
     version: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     serial: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone_serial: Option<u32>,
 }
 
 fn nanos(time: Duration) -> u64 {

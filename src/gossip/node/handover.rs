@@ -11,6 +11,7 @@ use crate::{
         announcement::{Announcements, Node},
         catalog::{Freshness, NodeView, View},
         external_node::ExternalNodes,
+        name::Label,
     },
 };
 
@@ -37,6 +38,12 @@ pub fn initial_view(
     view
 }
 
+/// Returns the serials of the generated zones before the first message: a run that goes on has the primary that it had.
+pub fn initial_zone_serials(known: &[KnownPeer], continues: bool) -> Arc<BTreeMap<Label, u32>> {
+    let live = known.iter().filter(|peer| continues && freshness(peer.reach) == Some(Freshness::Live));
+    Arc::new(live.filter_map(|peer| Some((peer.id.name.clone(), peer.zone_serial?))).collect())
+}
+
 /// Freshness of known peers before their first message.
 fn freshest(continues: bool) -> Freshness {
     if continues { Freshness::Live } else { Freshness::LastKnown }
@@ -58,6 +65,7 @@ impl Task {
                 external: known.replica.external.clone(),
                 node_checks: known.replica.node_checks.clone(),
                 serial: self.ceilings.of(&peer.id.name),
+                zone_serial: known.replica.zone_serial,
             })
         };
         self.peer_states.values().filter_map(known).collect()
@@ -79,12 +87,13 @@ impl Task {
                 external,
                 node_checks,
                 serial,
+                zone_serial,
             } = peer;
             serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));
-            let replica = Replica::known(facts, announcements, external, node_checks, version);
+            let replica = Replica::known(facts, announcements, external, node_checks, zone_serial, version);
             self.replicas
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }

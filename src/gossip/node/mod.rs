@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use self::handover::initial_view;
+pub use self::handover::{initial_view, initial_zone_serials};
 use self::{
     agreement::Agreement,
     bulk::Bulk,

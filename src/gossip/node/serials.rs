@@ -8,9 +8,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Task, publish::freshness};
 use crate::{
-    dns::zone::serial::{RESERVE, is_later},
     gossip::message::{Identity, Message},
-    model::{catalog::Freshness, member::PeerId, name::Label},
+    model::{
+        catalog::Freshness,
+        member::PeerId,
+        name::Label,
+        zone_serial::{RESERVE, is_later},
+    },
     record::Record,
 };
 

@@ -109,18 +109,19 @@ fn handed_over_state_is_complete_unless_its_version_is_zero() {
     let before = complete();
     let known = |version| {
         let (facts, checks) = (before.facts.clone().unwrap(), Some(node_report("disk")));
-        Replica::known(facts, before.announcements.clone(), before.external.clone(), checks, version)
+        Replica::known(facts, before.announcements.clone(), before.external.clone(), checks, Some(7), version)
     };
     let mut replica = known(5);
     assert!(replica.is_complete());
     gossip(&mut replica, 6, false, &[health("a", InstanceState::Critical("refused".into()))]);
     assert_eq!(shown(&replica), "a:c b:p");
     assert!(replica.node_checks.is_some());
+    assert_eq!(replica.zone_serial, Some(7));
     let mut replica = known(0);
     assert!(!replica.is_complete());
     gossip(&mut replica, 1, false, &[instance("a"), health("a", InstanceState::Passing), node()]);
     assert_eq!(shown(&replica), "a:p");
-    assert_eq!(replica.node_checks, None, "not delivered again");
+    assert_eq!((&replica.node_checks, replica.zone_serial), (&None, None), "not delivered again");
 }
 
 fn node_report(id: &str) -> Arc<HealthReport> {
