@@ -20,7 +20,6 @@ use crate::{
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
-        nearest::Policy,
         recursion_access::ClientRange,
         service::{Check, Endpoint},
         upstream_address::UpstreamAddress,
@@ -34,12 +33,14 @@ use crate::{
 
 pub use self::{
     advertise::{AddressProblem, Advertise, NoAddress},
+    dns::{Dns, Dnstap, Encrypted},
     store::{Etcd, Store},
-    transfer::{Secondary, Transfer},
+    transfer::{Secondary, SecondaryZone, Transfer},
 };
 
 mod advertise;
 mod despite_errors;
+mod dns;
 mod parse;
 mod store;
 mod transfer;
@@ -83,49 +84,6 @@ pub struct Config {
     pub log: Log,
 }
 
-/// `dns:`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dns {
-    /// Listen addresses, at least one; port 0 takes any free port.
-    pub listen: Vec<SocketAddr>,
-    /// Default TTL of records in seconds.
-    pub ttl: u32,
-    /// TTL of negative answers in seconds (the SOA minimum, RFC 2308 §4).
-    pub negative_ttl: u32,
-    /// Policy of services that state none.
-    pub nearest: Policy,
-    /// Largest UDP response in octets (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
-    pub udp_payload: u16,
-    /// Response rate limit per network over UDP; `None`: unlimited. Clients that may use recursion are limited only with
-    /// [`RateScope::All`].
-    pub rate_limit: Option<ResponseRate>,
-    /// True if answers do not carry instances in state warning.
-    pub only_passing: bool,
-    /// Zone of the targets of generated PTR records: the discovery zone or an alias domain.
-    pub ptr_domain: Name,
-    /// DNS over TLS, HTTPS and QUIC; `None`: disabled.
-    pub encrypted: Option<Encrypted>,
-    /// Folder of TSIG keys; `None`: there are none.
-    pub keys_dir: Option<PathBuf>,
-    /// Zone transfers.
-    pub transfer: Transfer,
-}
-
-/// `dns.encrypted:`; at least one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encrypted {
-    /// Listen addresses for DNS over TLS (RFC 7858); port 0 takes any free port.
-    pub tls: Vec<SocketAddr>,
-    /// Listen addresses for DNS over HTTPS (RFC 8484).
-    pub https: Vec<SocketAddr>,
-    /// Listen addresses for DNS over QUIC (RFC 9250).
-    pub quic: Vec<SocketAddr>,
-    /// Certificate chain in PEM.
-    pub certificate: PathBuf,
-    /// Private key in PEM.
-    pub key: PathBuf,
-}
-
 /// `resolver:`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolver {
@@ -137,8 +95,19 @@ pub struct Resolver {
     pub allow: Vec<ClientRange>,
     /// Suffixes of names that may have private addresses, although the default upstreams resolve them; `None`: all names may.
     pub rebind_protection: Option<Vec<Name>>,
+    /// Validation of replies (DNSSEC); `None`: off.
+    pub validation: Option<Validation>,
     /// Cache.
     pub cache: Cache,
+}
+
+/// `resolver.dnssec: validate`, with its settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validation {
+    /// File of trust anchors; `None`: the keys of the root that are built in.
+    pub trust_anchors: Option<PathBuf>,
+    /// Suffixes of names that are not validated.
+    pub insecure: Vec<Name>,
 }
 
 /// `resolver.cache:`
@@ -314,6 +283,8 @@ const DEFAULT_DATACENTER: &str = "dc1";
 const DEFAULT_DATA_DIR: &str = "/var/lib/muster";
 /// Next to the configuration, in a folder to which packages may add files.
 const DEFAULT_SERVICES_DIR: &str = "/etc/muster/services.d";
+/// Next to the configuration.
+pub const DEFAULT_DNSSEC_KEYS_DIR: &str = "/etc/muster/dnssec";
 /// Next to the configuration.
 const DEFAULT_ZONES_DIR: &str = "/etc/muster/zones";
 /// Default listen address: no access from other hosts unless configured.

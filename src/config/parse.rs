@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    Advertise, AllowExec, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_GOSSIP_INTERVAL,
-    DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL, DEFAULT_RATE_LIMIT,
-    DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR,
-    DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log,
-    MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, SOCKET_NAME, Seal,
-    TLS_PORT, first_label,
+    Advertise, AllowExec, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DNSSEC_KEYS_DIR,
+    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
+    DEFAULT_RATE_LIMIT, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
+    DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK,
+    Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD,
+    SOCKET_NAME, Seal, TLS_PORT, first_label,
 };
 use crate::{
     diagnostic::quote,
@@ -25,7 +25,7 @@ use crate::{
         consul_version::ConsulVersion,
         dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
-        name::Label,
+        name::{Label, Name},
         nearest::Policy,
         service::MAX_ADDRESSES,
     },
@@ -35,13 +35,19 @@ use crate::{
     },
 };
 
+mod dnstap;
+mod dynamic;
 mod resolver;
+mod secondary;
 mod store;
 mod transfer;
 mod zones;
 
 use self::{
-    resolver::read_resolver,
+    dnstap::read_dnstap,
+    dynamic::read_dynamic,
+    resolver::{RESOLVER_KEYS, read_resolver},
+    secondary::{check_not_dynamic, read_secondary_zones},
     store::{OtherListeners, read_store},
     transfer::read_transfer,
     zones::{Zones, check_datacenter, read_zones},
@@ -61,6 +67,11 @@ const DNS_KEYS: &[&str] = &[
     "encrypted",
     "keys_dir",
     "transfer",
+    "dynamic",
+    "secondary",
+    "dnssec",
+    "dnssec_keys_dir",
+    "dnstap",
 ];
 /// Keys of `http`.
 const HTTP_KEYS: &[&str] = &["listen", "socket", "tokens_dir", "certificate", "key", "insecure", "consul_version"];
@@ -94,10 +105,9 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let meta = read_meta(reader, &table);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
-    let dns = part("dns", DNS_KEYS).map(|part| read_dns(reader, &part, zones.as_ref()));
-    let resolver =
-        part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
-            .map(|part| read_resolver(reader, &part, &empty, zones.as_ref()));
+    let dns_table = part("dns", DNS_KEYS);
+    let dns = dns_table.as_ref().map(|part| read_dns(reader, part, zones.as_ref()));
+    let resolver = part("resolver", RESOLVER_KEYS).map(|part| read_resolver(reader, &part, &empty, zones.as_ref()));
     let gossip_table = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
     let gossip = gossip_table.as_ref().map(|part| read_gossip(reader, part));
     let advertise = gossip.as_ref().map(|gossip| match table.get("advertise") {
@@ -115,6 +125,14 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         let others = OtherListeners { dns, gossip: gossip.as_ref(), http: http.as_ref() };
         read_store(reader, node, has_tokens, &others)
     });
+    let dynamic = dns_table.as_ref().and_then(|part| {
+        let voters = store.as_ref().map(|store| &store.voters[..]);
+        let has_keys = part.get("keys_dir").is_some();
+        Some(read_dynamic(reader, part.get("dynamic")?, has_keys, zones.as_ref(), voters))
+    });
+    if let (Some(part), Some(Some(dns)), Some(dynamic)) = (&dns_table, &dns, &dynamic) {
+        check_not_dynamic(reader, part, &dns.secondary, dynamic);
+    }
     let checks = part("checks", &["allow_exec", "allow_link_local", "node"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
@@ -130,7 +148,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         data_dir: data_dir?,
         services_dir: services_dir?,
         zones_dir: zones_dir?,
-        dns: dns??,
+        dns: Dns { dynamic: dynamic.unwrap_or_default(), ..dns?? },
         resolver: resolver?,
         gossip: gossip?,
         http: http?,
@@ -230,6 +248,7 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>, zones: Option<&Zones>
     let payload = part.get("udp_payload");
     let payload = payload.and_then(|node| reader.integer(node, "a size", MIN_UDP_PAYLOAD..=MAX_UDP_PAYLOAD));
     let ptr_domain = zones.and_then(|zones| zones.read_ptr_domain(reader, part.get("ptr_domain")));
+    let dnssec = part.get("dnssec").map(|node| read_zone_names(reader, node)).unwrap_or_default();
     Some(Dns {
         listen,
         ttl: ttl("ttl", DEFAULT_TTL),
@@ -246,9 +265,35 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>, zones: Option<&Zones>
         keys_dir: part.get("keys_dir").and_then(|node| reader.path(node)),
         transfer: part
             .get("transfer")
-            .map(|node| read_transfer(reader, node, part.get("keys_dir").is_some()))
+            .map(|node| read_transfer(reader, node, part.get("keys_dir").is_some(), &dnssec))
             .unwrap_or_default(),
+        // Needs the store, which is read last.
+        dynamic: Vec::new(),
+        secondary: part
+            .get("secondary")
+            .map(|node| read_secondary_zones(reader, node, part.get("keys_dir").is_some(), zones))
+            .unwrap_or_default(),
+        dnstap: part.get("dnstap").and_then(|node| read_dnstap(reader, node)),
+        dnssec,
+        dnssec_keys_dir: part
+            .get("dnssec_keys_dir")
+            .and_then(|node| reader.path(node))
+            .unwrap_or_else(|| DEFAULT_DNSSEC_KEYS_DIR.into()),
     })
+}
+
+/// Reads the names of zones, without duplicates.
+fn read_zone_names(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<Name> {
+    let mut zones: Vec<Name> = Vec::new();
+    for node in reader.one_or_list(node) {
+        let Some(text) = reader.line(node, "a zone's name") else { continue };
+        match Name::parse(&text) {
+            Ok(zone) if zones.contains(&zone) => reader.error(node.id, format!("duplicate zone `{zone}`")),
+            Ok(zone) => zones.push(zone),
+            Err(error) => reader.error(node.id, format!("`{text}` cannot be a zone's name: {error}")),
+        }
+    }
+    zones
 }
 
 fn read_encrypted(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Encrypted> {

@@ -22,7 +22,7 @@ pub(super) const ETCD_PORT: u16 = 2379;
 pub struct Store {
     /// Names of the nodes that hold the store when it is created: 1, 3 or 5, all different. This node need not be one of them.
     pub voters: Vec<Label>,
-    /// Octets of keys, values and history at which the store refuses writes.
+    /// Octets of keys, values, sessions and leases at which the store refuses writes. The history has what is left, at most a quarter.
     pub max_octets: u64,
     /// API of etcd; `None`: disabled.
     pub etcd: Option<Etcd>,

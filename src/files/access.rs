@@ -125,7 +125,7 @@ pub fn exposure(path: &Path, access: Access) -> Option<Exposure> {
         Exposure::Writable
     } else if is_replaceable {
         Exposure::Replaceable
-    } else if access == Access::Secret && is_open(&target, OTHERS_READ) {
+    } else if access.is_secret(path) && is_open(&target, OTHERS_READ) {
         Exposure::Readable
     } else {
         return None;

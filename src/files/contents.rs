@@ -71,6 +71,8 @@ pub enum FileKind {
     Any,
     /// TSIG keys: `*.key` and `*.conf`.
     Key,
+    /// Keys of signed zones: `*.key` and `*.private`.
+    KeyPair,
 }
 
 impl FileKind {
@@ -82,6 +84,9 @@ impl FileKind {
             Self::Zone => is_zone(name),
             Self::Any => is_yaml() || is_zone(name),
             Self::Key => Path::new(name).extension().is_some_and(|extension| extension == "key" || extension == "conf"),
+            Self::KeyPair => {
+                Path::new(name).extension().is_some_and(|extension| extension == "key" || extension == "private")
+            }
         }
     }
 }
@@ -92,6 +97,7 @@ impl fmt::Display for FileKind {
             Self::Yaml => "that end in .yaml or .yml",
             Self::Zone => "named NAME.zone, NAME.db or db.NAME",
             Self::Key => "that end in .key or .conf",
+            Self::KeyPair => "that end in .key or .private",
             Self::Any => "that end in .yaml or .yml, and zone files (NAME.zone, NAME.db, db.NAME),",
         })
     }
@@ -111,6 +117,19 @@ pub enum Access {
     Trusted,
     /// As [`Trusted`](Self::Trusted), and a file that every user of the host can read is reported.
     Secret,
+    /// As [`Secret`](Self::Secret), except that files with the extension `key` hold public keys.
+    KeyPairs,
+}
+
+impl Access {
+    /// Reports whether a file of this path is a secret.
+    pub fn is_secret(self, path: &Path) -> bool {
+        match self {
+            Self::Content | Self::Trusted => false,
+            Self::Secret => true,
+            Self::KeyPairs => path.extension().is_none_or(|extension| extension != "key"),
+        }
+    }
 }
 
 /// Permission of every user of the host on a file.

@@ -45,6 +45,10 @@ pub struct Rules {
     pub domain: Name,
     /// Aliases of the discovery zone. One with the scheme of Consul has a file of its own, like the discovery zone.
     pub aliases: Vec<AliasDomain>,
+    /// Zones that are copied from primaries, and have no file.
+    pub secondary: Vec<Name>,
+    /// Zones that clients change by updates: a file is their first content.
+    pub dynamic: Vec<Name>,
     /// Default TTL of records, in seconds.
     pub ttl: u32,
 }
@@ -60,6 +64,21 @@ impl Rules {
         if alias.is_some_and(|alias| alias.scheme == NameScheme::Muster) {
             let problem = Diagnostic::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
             return Err(vec![problem.with_hint(format!("put its records into {}zone", self.domain))]);
+        }
+        if self.secondary.contains(&file.origin) {
+            let problem = Diagnostic::whole(
+                path,
+                format!("`dns.secondary` has {}: it is copied from its primaries", file.origin),
+            );
+            return Err(vec![problem.with_hint("remove the file, or the zone from `dns.secondary`")]);
+        }
+        if self.dynamic.contains(&file.origin) {
+            let message = format!(
+                "`dns.dynamic` has {}: the file is its first content, and is not read once the zone has content",
+                file.origin
+            );
+            let hint = "remove the file once `muster zone show` has its records";
+            file.warnings.push(Diagnostic::whole(path, message).with_hint(hint).as_warning());
         }
         let problems = self.too_long_for_aliases(path, &file);
         if !problems.is_empty() {
@@ -180,6 +199,8 @@ mod tests {
         Rules {
             domain: Name::parse("service.local").unwrap(),
             aliases: vec![AliasDomain::new(Name::parse(alias).unwrap())],
+            secondary: vec![Name::parse("copied.test").unwrap()],
+            dynamic: vec![Name::parse("dyn.test").unwrap()],
             ttl: 5,
         }
     }
@@ -199,9 +220,32 @@ mod tests {
     }
 
     #[test]
+    fn secondary_zone_has_no_file() {
+        let problems = rules("svc.example").parse(Path::new("copied.test.zone"), b"a A 10.0.0.1\n").unwrap_err();
+        let expected = "copied.test.zone:1:1: `dns.secondary` has copied.test.: it is copied from its primaries (remove the file, or \
+                        the zone from `dns.secondary`)";
+        assert_eq!(problems[0].to_string(), expected);
+    }
+
+    #[test]
+    fn file_of_a_dynamic_zone_has_a_warning() {
+        let text = b"@ SOA ns h 1 1 1 1 1\n@ NS ns\nns A 10.0.0.1\n";
+        let file = rules("svc.example").parse(Path::new("dyn.test.zone"), text).unwrap();
+        let expected = "dyn.test.zone:1:1: warning: `dns.dynamic` has dyn.test.: the file is its first content, and is not read once the \
+                        zone has content (remove the file once `muster zone show` has its records)";
+        assert_eq!(file.warnings[0].to_string(), expected);
+    }
+
+    #[test]
     fn alias_with_the_scheme_of_consul_has_a_file() {
         let domain = Name::parse("service.local").unwrap();
-        let rules = Rules { domain, aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())], ttl: 5 };
+        let rules = Rules {
+            domain,
+            aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())],
+            secondary: Vec::new(),
+            dynamic: Vec::new(),
+            ttl: 5,
+        };
         let file = rules.parse(Path::new("consul.zone"), b"vault A 10.0.0.9\nweb.service A 10.0.0.9\n").unwrap();
         let services = BTreeSet::from([RegisteredName::parse("web").unwrap(), RegisteredName::parse("vault").unwrap()]);
         let node = KnownNode { name: label("host-a"), datacenter: label("dc1") };

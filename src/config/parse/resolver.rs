@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::{
     super::{
         Cache, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_STALE, DNS_PORT,
-        MAX_CACHE, Resolver, Upstreams,
+        MAX_CACHE, Resolver, Upstreams, Validation,
     },
     table_below,
     zones::Zones,
@@ -17,6 +17,19 @@ use crate::{
         tree::{Node, Value},
     },
 };
+
+/// Keys of the table.
+pub(super) const RESOLVER_KEYS: &[&str] = &[
+    "upstreams",
+    "routes",
+    "allow",
+    "rebind_protection",
+    "rebind_exceptions",
+    "dnssec",
+    "trust_anchors",
+    "dnssec_insecure",
+    "cache",
+];
 
 /// Reads the table. A route within one of the `zones` is an error, since it has no effect.
 pub(super) fn read_resolver<'n, 't>(
@@ -53,7 +66,24 @@ pub(super) fn read_resolver<'n, 't>(
     };
     let upstreams = if upstreams.is_empty() { Upstreams::System } else { Upstreams::Servers(upstreams) };
     let rebind_protection = read_rebind_protection(reader, part);
-    Resolver { upstreams, routes, allow, rebind_protection, cache: read_cache(reader, part, empty) }
+    let validation = read_validation(reader, part);
+    Resolver { upstreams, routes, allow, rebind_protection, validation, cache: read_cache(reader, part, empty) }
+}
+
+/// Reads the settings of validation; `None` if it is off.
+fn read_validation(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Option<Validation> {
+    let words = [("off", false), ("validate", true)];
+    let is_on = part.get("dnssec").and_then(|node| reader.word(node, &words)).unwrap_or(false);
+    for key in ["trust_anchors", "dnssec_insecure"] {
+        let node = part.get(key).filter(|node| !is_on && !reader.one_or_list(node).is_empty());
+        if let Some(node) = node {
+            reader.error_with_hint(node.id, format!("`{key}` without validation"), "set `dnssec: validate`");
+        }
+    }
+    let insecure = part.get("dnssec_insecure").map(|node| reader.one_or_list(node)).unwrap_or_default();
+    let insecure = insecure.iter().filter_map(|item| reader.domain(item, "a domain suffix")).collect();
+    let trust_anchors = part.get("trust_anchors").and_then(|node| reader.path(node));
+    is_on.then_some(Validation { trust_anchors, insecure })
 }
 
 /// Reads the exceptions of the protection against DNS rebinding; `None` if it is off.
@@ -87,9 +117,6 @@ fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<UpstreamAddress
     let mut servers = Vec::new();
     for item in reader.one_or_list(node) {
         match read_server(reader, item) {
-            Some(server) if server.address.port() == 0 || server.address.ip().is_unspecified() => {
-                reader.mismatch(item, "the address of a DNS server");
-            }
             Some(again) if servers.contains(&again) => {
                 reader.error(item.id, format!("duplicate server `{again}`"));
             }
@@ -99,7 +126,17 @@ fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<UpstreamAddress
     servers
 }
 
-fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddress> {
+/// Reads an address in the spelling of `upstreams`.
+pub(super) fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddress> {
+    let server = parse_server(reader, node)?;
+    if server.address.port() == 0 || server.address.ip().is_unspecified() {
+        reader.mismatch(node, "the address of a DNS server");
+        return None;
+    }
+    Some(server)
+}
+
+fn parse_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddress> {
     match &node.value {
         Value::Text(text) if text.contains("://") => match UpstreamAddress::parse(text) {
             Ok(server) => Some(server),

@@ -5,6 +5,7 @@ use super::{
         DNS_PORT,
         transfer::{MAX_SECONDARIES, Secondary, Transfer},
     },
+    read_zone_names,
     resolver::read_allow,
 };
 use crate::{
@@ -18,10 +19,12 @@ use crate::{
 /// Prefix of the name of a TSIG key in `allow`.
 const KEY: &str = "key:";
 
-/// Reads the table. Keys need `keys_dir`, which `has_keys` tells.
-pub(super) fn read_transfer(reader: &Reader<'_, '_>, node: &Node<'_>, has_keys: bool) -> Transfer {
+/// Reads the table. Keys need `keys_dir`, which `has_keys` tells; `signed` are the zones in `dns.dnssec`.
+pub(super) fn read_transfer(reader: &Reader<'_, '_>, node: &Node<'_>, has_keys: bool, signed: &[Name]) -> Transfer {
     let mut transfer = Transfer::default();
-    let Some(table) = reader.table(node, "the table `transfer`", &["allow", "notify"]) else { return transfer };
+    let Some(table) = reader.table(node, "the table `transfer`", &["allow", "notify", "unsigned"]) else {
+        return transfer;
+    };
     let needs_keys = |node: &Node<'_>| {
         if !has_keys {
             reader.error_with_hint(node.id, "a TSIG key without `dns.keys_dir`", "set `keys_dir: /etc/muster/tsig`");
@@ -34,6 +37,13 @@ pub(super) fn read_transfer(reader: &Reader<'_, '_>, node: &Node<'_>, has_keys: 
                 transfer.allow.keys.extend(read_key(reader, item, &text[KEY.len()..]));
             }
             _ => transfer.allow.networks.extend(read_allow(reader, item)),
+        }
+    }
+    if let Some(node) = table.get("unsigned") {
+        transfer.allow.unsigned = read_zone_names(reader, node);
+        for zone in transfer.allow.unsigned.iter().filter(|zone| !signed.contains(zone)) {
+            let hint = "other zones are copied as they are: remove the name";
+            reader.error_with_hint(node.id, format!("`unsigned` names {zone}, which `dns.dnssec` does not sign"), hint);
         }
     }
     let secondaries = table.get("notify").map(|node| (node, reader.one_or_list(node)));
@@ -71,7 +81,8 @@ fn read_secondary(reader: &Reader<'_, '_>, node: &Node<'_>, needs_keys: &impl Fn
     Some(Secondary { address: address?, key })
 }
 
-fn read_key(reader: &Reader<'_, '_>, node: &Node<'_>, text: &str) -> Option<Name> {
+/// Reads the name of a TSIG key.
+pub(super) fn read_key(reader: &Reader<'_, '_>, node: &Node<'_>, text: &str) -> Option<Name> {
     match Name::parse(text) {
         Ok(name) => Some(name),
         Err(error) => {

@@ -27,7 +27,12 @@ impl Zones {
         self.all().find(|zone| name.within(zone).is_some())
     }
 
-    fn all(&self) -> impl Iterator<Item = &Name> {
+    /// Reports whether this is the name of a zone.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        self.all().any(|zone| zone == name)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Name> {
         std::iter::once(&self.domain).chain(self.aliases.iter().map(|alias| &alias.domain))
     }
 

@@ -36,7 +36,7 @@ use crate::{
     diagnostic::{Diagnostic, Severity},
     model::{
         name::Name,
-        zone::{SourceFiles, StaticRecord, ZoneFile, zone_in_file_name},
+        zone::{Source, SourceFiles, StaticRecord, ZoneFile, zone_in_file_name},
     },
     printable,
 };
@@ -98,7 +98,7 @@ fn finish(
     let good = findings.problems.list.is_empty();
     let warnings = findings.warnings.finish(path, &findings.files, Severity::Warning);
     if good {
-        return Ok(ZoneFile { origin, records, files: findings.files, warnings });
+        return Ok(ZoneFile { origin, records, files: findings.files, warnings, source: Source::Files });
     }
     let mut problems = findings.problems.finish(path, &findings.files, Severity::Error);
     problems.extend(warnings);
