@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod contents;
+pub mod denial;
 pub mod frame;
 pub mod lookup;
 pub mod provenance;
@@ -24,6 +25,7 @@ use super::{
             bindings::{Binding, Bindings},
             dns_sd::ServiceType,
         },
+        signing::SignedBy,
         static_names::{Kind, Zone},
     },
 };
@@ -88,6 +90,10 @@ pub struct Group<'t> {
     pub owner: Owner<'t>,
     /// Zone of relative names.
     pub zone: &'t Zone,
+    /// Signer of the zone that has the RRset; `None` if it is not signed.
+    pub signer: Option<SignedBy<'t>>,
+    /// Owner name, relative to its zone, of the wildcard from which the RRset is expanded.
+    pub wildcard: Option<&'t [u8]>,
     /// The records.
     pub data: Data<'t>,
 }

@@ -3,6 +3,7 @@
 //! [`Engine::answer`] parses, looks up once, and either writes the reply or returns what a later step needs. The result has
 //! the account to count; the engine keeps nothing of a packet.
 
+mod aliases;
 pub mod first_exchange;
 pub mod rrl;
 
@@ -10,15 +11,16 @@ use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 
-use self::{first_exchange::FirstExchange, rrl::ResponseRateLimiter};
+use self::{aliases::Aliases, first_exchange::FirstExchange, rrl::ResponseRateLimiter};
 use super::{
     answer::{
         Answer, Ede, Outside,
-        assemble::{Chain, Scratch, assemble, bare, begin, complete},
+        assemble::{Chain, Scratch, SignerInUse, Signing, assemble, bare, begin, complete, continue_in_zones},
         frame::{Frame, Options, OwnedFrame},
     },
+    dnssec::signer::{Effort, Signer},
     message::{
-        codes::{Rcode, ede, rtype},
+        codes::{Rcode, ede, opcode, rtype},
         cookie::{Checked, Secret},
         query::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
     },
@@ -31,7 +33,7 @@ use super::{
 };
 pub use crate::model::recursion_access::Client;
 use crate::{
-    metrics::{Account, Source},
+    metrics::{Account, SignatureTally, Source},
     model::recursion_access::is_inside,
 };
 
@@ -81,7 +83,7 @@ pub enum Decision {
     Await,
     /// Query an upstream, and send the reply that [`Pending::relay`] then writes.
     Resolve(Box<Pending>),
-    /// Pass the packet to the server of transfers: it asks for a transfer, or is signed with TSIG.
+    /// Pass the packet to the server of transfers: it asks for a transfer, is an update or a NOTIFY, or is signed with TSIG.
     Transfer,
 }
 
@@ -110,21 +112,44 @@ pub struct Pending {
     frame: OwnedFrame,
     /// The CNAME chain within our zones that precedes the upstream's answer.
     chain: Option<Chain>,
+    aliases: Aliases,
 }
 
 impl Pending {
-    /// Writes the reply from the upstream's reply and returns what to count.
-    pub fn relay(&self, (reply, age): (&Reply, Age), out: &mut Vec<u8>) -> Account {
-        relay(&self.frame.frame(), self.chain.as_ref(), (reply, age), out);
+    /// Writes the reply from the upstream's reply, which may have an alias of a name in these tables. Returns what to count.
+    pub fn relay(&self, tables: &Tables, (reply, age): (&Reply, Age), out: &mut Vec<u8>) -> Account {
+        let Self { qtype, frame, chain, aliases, .. } = self;
+        let relay = Relay { qtype: *qtype, frame: &frame.frame(), chain: chain.as_ref(), aliases: *aliases };
+        // A generator and buffers are cheap beside the wait for an upstream.
+        relay.write(tables, (reply, age), &mut Rng::new(), &mut Scratch::default(), out);
         let source = if age == Age::Stale { Source::Stale } else { Source::Upstream };
         relayed(self.qtype, source, out)
     }
 }
 
-fn relay(frame: &Frame<'_>, chain: Option<&Chain>, (reply, age): (&Reply, Age), out: &mut Vec<u8>) {
-    match chain {
-        Some(chain) => complete(frame, chain, &reply.to_answer(age), out),
-        None => reply.write(frame, age, out),
+/// What the reply to a client needs besides the upstream's.
+struct Relay<'r> {
+    qtype: u16,
+    frame: &'r Frame<'r>,
+    chain: Option<&'r Chain>,
+    aliases: Aliases,
+}
+
+impl Relay<'_> {
+    fn write(
+        &self,
+        tables: &Tables,
+        (reply, age): (&Reply, Age),
+        rng: &mut Rng,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
+        let Self { frame, chain, .. } = *self;
+        match (self.aliases.follow(tables, reply, self.qtype), chain) {
+            (Some(answer), _) => continue_in_zones(frame, chain, &reply.to_answer(age), &answer, rng, scratch, out),
+            (None, Some(chain)) => complete(frame, chain, &reply.to_answer(age), out),
+            (None, None) => reply.write(frame, age, out),
+        }
     }
 }
 
@@ -182,6 +207,10 @@ pub struct Settings {
     pub audience: Audience,
     /// True if there is a server of transfers.
     pub serves_transfers: bool,
+    /// True if that server takes updates.
+    pub serves_updates: bool,
+    /// Makes the signatures of zones with keys; `None` signs nothing.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// Answers packets. Each worker has its own engine, with buffers that are reused for every answer.
@@ -191,6 +220,7 @@ pub struct Engine {
     rng: Rng,
     name: LookupName,
     scratch: Scratch,
+    signatures: Option<Arc<SignatureTally>>,
 }
 
 impl Engine {
@@ -205,19 +235,28 @@ impl Engine {
             recursion: None,
             audience: Audience::Everyone,
             serves_transfers: false,
+            serves_updates: false,
+            signer: None,
         };
         Self::with(Arc::new(settings), rng)
     }
 
     /// Returns an engine with these settings.
     pub fn with(settings: Arc<Settings>, rng: Rng) -> Self {
-        Self { settings, first_exchange: None, rng, name: LookupName::default(), scratch: Scratch::default() }
+        let signatures = settings.signer.as_ref().map(|signer| signer.tally());
+        let (name, scratch) = (LookupName::default(), Scratch::default());
+        Self { settings, first_exchange: None, rng, name, scratch, signatures }
     }
 
     /// Returns the engine with [`Decision::Await`] for answers that a peer may add to, until the first exchange is over.
     #[must_use]
     pub fn awaiting(self, first_exchange: Option<Arc<FirstExchange>>) -> Self {
         Self { first_exchange, ..self }
+    }
+
+    /// Reports whether updates are taken.
+    pub fn serves_updates(&self) -> bool {
+        self.settings.serves_updates
     }
 
     /// Ends the wait for the first exchange if it is over. Returns whether no answer waits. To be called before the tables are
@@ -258,7 +297,7 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Decision {
         out.clear();
-        let Self { settings, first_exchange, rng, name, scratch } = self;
+        let Self { settings, first_exchange, rng, name, scratch, signatures } = self;
         let dropped =
             |qtype, source| Decision::Drop(Account { qtype, source, rcode: None, truncated: false, tier: None });
         let parsed = Query::parse(packet, name);
@@ -283,6 +322,12 @@ impl Engine {
         }
         let query = match parsed {
             Ok(query) => query,
+            Err(Rejected::Reply { header, .. }) if header.opcode == opcode::UPDATE && settings.serves_updates => {
+                return Decision::Transfer;
+            }
+            Err(Rejected::Reply { header, .. }) if settings.serves_transfers && header.opcode == opcode::NOTIFY => {
+                return Decision::Transfer;
+            }
             Err(Rejected::Reply { rcode, .. }) => {
                 bare(&frame, rcode, false, out);
                 return replied(0, Source::Rejected, rcode, out);
@@ -303,6 +348,12 @@ impl Engine {
         if !frame.is_inside && answer.has_reasons() {
             answer = Answer::refused(Ede { code: ede::PROHIBITED, text: "resolver.allow does not list this client" });
         }
+        let signer = settings.signer.as_deref().zip(signatures.as_deref()).zip(origin.client);
+        let signer = signer.map(|((signer, tally), client)| {
+            let effort = if patience == Patience::None { Effort::Cached } else { Effort::Any };
+            SignerInUse { signer, tally, now: client.now, effort }
+        });
+        let wants_signatures = query.edns.is_some_and(|edns| edns.dnssec_ok);
         let mut source = Source::Zone;
         let target;
         let outside = match answer.outside {
@@ -333,14 +384,28 @@ impl Engine {
                     }
                     None
                 }
-                Resolution::Route(_) | Resolution::Upstream => {
-                    let chain = is_chain.then(|| begin(&frame, &answer, rng, scratch, out));
+                resolution @ (Resolution::Route(_) | Resolution::Upstream) => {
+                    let mut signing = (is_chain && wants_signatures)
+                        .then(|| Signing::begin(signer, tables.proofs(name, &answer), scratch));
+                    let chain = is_chain.then(|| begin(&frame, &answer, signing.as_mut(), rng, scratch, out));
                     out.clear();
+                    if is_deferred(signing, scratch) {
+                        return Decision::Defer;
+                    }
                     let now = origin.client.map(|client| client.now).unwrap_or_default();
                     let hit = recursion.cached(&query, outside, now);
+                    let aliases = Aliases {
+                        is_allowed: !recursion.is_protected(outside, resolution)
+                            && !chain.as_ref().is_some_and(Chain::has_proofs),
+                        enters_signed: !wants_signatures,
+                        audience: settings.audience,
+                        client: origin.client,
+                        is_inside: frame.is_inside,
+                    };
                     if let Some(hit) = &hit {
                         let (reply, age) = hit.parts();
-                        relay(&frame, chain.as_ref(), (reply, age), out);
+                        let relay = Relay { qtype: query.qtype, frame: &frame, chain: chain.as_ref(), aliases };
+                        relay.write(tables, (reply, age), rng, scratch, out);
                         let source = if age == Age::Stale { Source::Stale } else { Source::Cache };
                         let account = relayed(query.qtype, source, out);
                         if !hit.refresh() {
@@ -350,7 +415,7 @@ impl Engine {
                     }
                     let (qtype, frame) = (query.qtype, OwnedFrame::from(&frame));
                     let forward = Forward::new(packet, &query, outside);
-                    return Decision::Resolve(Pending { forward, qtype, frame, chain }.into());
+                    return Decision::Resolve(Pending { forward, qtype, frame, chain, aliases }.into());
                 }
             };
             // A client without recursion receives the part of the chain within our zones.
@@ -358,11 +423,24 @@ impl Engine {
                 answer.refuse(Ede { code, text });
             }
         }
-        assemble(&frame, &answer, rng, scratch, out);
+        let mut signing = wants_signatures.then(|| Signing::begin(signer, tables.proofs(name, &answer), scratch));
+        assemble(&frame, &answer, signing.as_mut(), rng, scratch, out);
+        if is_deferred(signing, scratch) {
+            out.clear();
+            return Decision::Defer;
+        }
         let rcode = Some(answer.rcode as u16);
         let truncated = is_truncated(out);
         Decision::Reply(Account { qtype: query.qtype, source, rcode, truncated, tier: answer.tier() })
     }
+}
+
+/// Takes the buffer back, and reports whether the answer has to be made by a thread that may make signatures.
+fn is_deferred(signing: Option<Signing<'_>>, scratch: &mut Scratch) -> bool {
+    signing.is_some_and(|signing| {
+        scratch.content = signing.content;
+        signing.is_missing && signing.signer.is_some_and(|signer| signer.effort == Effort::Cached)
+    })
 }
 
 impl Settings {

@@ -20,14 +20,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    transfer::{journal::Journal, primary::Primary},
-    zone::{Tables, serial::Serial},
+    dnssec::zone_keys::SignedZones,
+    transfer::{journal::Journal, primary::Primary, static_changes::NotRaised},
+    zone::{
+        Tables,
+        serial::{Serial, is_later},
+    },
 };
 use crate::{
     data_dir::DataDir,
     model::{
         catalog::{Catalog, Touched, View},
-        name::Label,
+        name::{Label, Name},
         registered_name::RegisteredName,
         zone::ZoneFile,
     },
@@ -49,6 +53,7 @@ pub struct Publisher {
     catalog: Catalog,
     shown: watch::Sender<Catalog>,
     zones: Arc<[Arc<ZoneFile>]>,
+    keys: Arc<SignedZones>,
     tables: Tables,
     published: Arc<ArcSwap<Tables>>,
     previous: Arc<Tables>,
@@ -87,6 +92,21 @@ impl Transfers {
         }
     }
 
+    /// Returns the state of a start that continues a run. `peers` are the serials that the former start knew. The announcement is
+    /// there from the beginning, so that no peer takes over meanwhile.
+    pub fn continuing(serves: bool, node: &Label, peers: &BTreeMap<Label, u32>, own: &Serial) -> Self {
+        let primary = Primary::elect(node, serves, peers);
+        let serial = match &primary {
+            Primary::Peer(_, serial) => *serial,
+            Primary::Own | Primary::Absent => own.current(),
+        };
+        Self {
+            primary: watch::Sender::new(primary),
+            announced: watch::Sender::new(serves.then_some(serial)),
+            ..Self::new(serves)
+        }
+    }
+
     fn journal(&self) -> MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,6 +122,8 @@ pub struct Sources {
     pub former_serial: watch::Receiver<Option<u32>>,
     /// Serials of the generated zones by peer that serves transfers.
     pub zone_serials: watch::Receiver<Arc<BTreeMap<Label, u32>>>,
+    /// Keys of signed zones.
+    pub keys: watch::Receiver<Arc<SignedZones>>,
 }
 
 impl Publisher {
@@ -122,6 +144,7 @@ impl Publisher {
             catalog,
             shown,
             zones: Arc::default(),
+            keys: Arc::default(),
             tables,
             published,
             previous,
@@ -147,13 +170,14 @@ impl Publisher {
     pub fn publish_own(&mut self, sources: &Sources, node: &Label) -> Arc<Tables> {
         let own = sources.view.borrow().get(node).map(|own| (node.clone(), own.clone()));
         let touched = self.catalog.update(own.into_iter().collect());
-        self.publish_tables(&touched, sources.zones.borrow().clone());
+        self.publish_tables(&touched, sources.zones.borrow().clone(), sources.keys.borrow().clone(), true);
         self.published.load_full()
     }
 
     /// Publishes the current state of the sources. Replacing a large zone takes long: not for a thread that answers queries.
     pub fn publish(&mut self, sources: &mut Sources) {
         let zones = sources.zones.borrow_and_update().clone();
+        let keys = sources.keys.borrow_and_update().clone();
         let view = sources.view.borrow_and_update().clone();
         // After the view: a peer hands the serial over before its announcements are complete.
         let former = *sources.former_serial.borrow_and_update();
@@ -164,13 +188,26 @@ impl Publisher {
         let touched = self.catalog.update(view);
         log_conflicts(&conflicts, &self.catalog);
         let reports_changed = self.tables.update_reports(&self.catalog, &touched.reports);
-        if reports_changed || continued || !touched.is_empty() || zones != self.zones {
-            self.publish_tables(&touched, zones);
+        let is_generated = |file: &&Arc<ZoneFile>| self.tables.discovery_zones().any(|zone| *zone == file.origin);
+        let (former, new) = (self.zones.iter().filter(is_generated), zones.iter().filter(is_generated));
+        // Other zones have serials of their own.
+        let is_first = self.tables.serial() == 0;
+        let has_new_content = !former.eq(new) || !self.zones_inside(&self.zones).eq(self.zones_inside(&zones));
+        let needs_serial =
+            is_first || reports_changed || continued || !touched.is_empty() || keys != self.keys || has_new_content;
+        if needs_serial || is_changed(&self.zones, &zones) {
+            self.publish_tables(&touched, zones, keys, needs_serial);
         }
         // Last, so that a client that sees a change in the catalog gets it by DNS too.
         if self.catalog.versions() != before {
             self.shown.send_replace(self.catalog.clone());
         }
+    }
+
+    /// Returns the names of the zones that hide names of the discovery zones.
+    fn zones_inside<'z>(&'z self, zones: &'z [Arc<ZoneFile>]) -> impl Iterator<Item = &'z Name> {
+        let is_inside = |name: &&Name| self.tables.discovery_zones().any(|zone| name.within(zone).is_some());
+        zones.iter().map(|file| &file.origin).filter(is_inside)
     }
 
     /// Follows the primary of the generated zones. Returns whether the serial has to be published.
@@ -180,7 +217,7 @@ impl Publisher {
         let former = self.transfers.primary.borrow().clone();
         let is_behind = primary.take_over(&former, &mut self.serial, peers);
         let is_other = match &primary {
-            Primary::Peer(_, serial) => *serial != self.tables.serial(),
+            Primary::Peer(_, serial) => self.tables.serial() == 0 || is_later(*serial, self.tables.serial()),
             Primary::Own | Primary::Absent => matches!(former, Primary::Peer(..)),
         };
         if primary.name() != former.name() {
@@ -195,10 +232,8 @@ impl Publisher {
     }
 
     fn next_serial(&mut self) -> u32 {
-        if let Primary::Peer(_, serial) = &*self.transfers.primary.borrow() {
-            return *serial;
-        }
-        let (serial, ceiling) = self.serial.advance();
+        let primary = self.transfers.primary.borrow().clone();
+        let (serial, ceiling) = primary.next_serial(self.tables.serial(), &mut self.serial);
         if let Some(ceiling) = ceiling {
             self.data_dir.store_serial(ceiling);
             self.ceiling.send_replace(ceiling);
@@ -206,25 +241,52 @@ impl Publisher {
         serial
     }
 
-    fn publish_tables(&mut self, touched: &Touched, zones: Arc<[Arc<ZoneFile>]>) {
-        let has_files = zones != self.zones;
+    /// Publishes the tables, with a new serial of the generated zones if they may have changed.
+    fn publish_tables(
+        &mut self,
+        touched: &Touched,
+        zones: Arc<[Arc<ZoneFile>]>,
+        keys: Arc<SignedZones>,
+        needs_serial: bool,
+    ) {
+        let has_keys = keys != self.keys;
+        if has_keys {
+            self.tables.set_keys(keys.clone());
+            self.keys = keys;
+        }
+        let has_files = is_changed(&self.zones, &zones);
         if has_files {
-            self.tables.set_zones(&zones);
+            self.tables.update_zones(&self.zones, &zones);
             self.zones = zones;
         }
+        if has_files || has_keys {
+            log_other_signers(&self.tables, &self.keys);
+        }
         self.tables.update(&self.catalog, touched);
-        let serial = self.next_serial();
+        let serial = if needs_serial { self.next_serial() } else { self.tables.serial() };
         self.tables.set_serial(serial);
+        if self.transfers.serves {
+            // Before the tables: a server that reads tables finds the changes that led to them in the journal.
+            self.note_changes(touched, has_files);
+        }
         // Query threads release the previous tables at their next query. Kept until the next change, they are freed here
         // instead of on a query thread.
         self.previous = self.published.swap(Arc::new(self.tables.clone()));
         if self.transfers.serves {
-            // Zone files have serials of their own, so their changes are kept on every node.
-            self.transfers.journal().push(self.previous.clone(), self.was_primary, touched, has_files);
-            self.was_primary = *self.transfers.primary.borrow() == Primary::Own;
             self.transfers.announced.send_replace(Some(serial));
         }
         self.transfers.published.send_replace(());
+    }
+
+    /// Adds the changes since the last publication to the journal.
+    fn note_changes(&mut self, touched: &Touched, has_files: bool) {
+        // Zone files have serials of their own, so their changes are kept on every node.
+        let services = self.tables.affected_services(&self.catalog, touched).into_iter().cloned().collect();
+        let touched = Touched { services, ..touched.clone() };
+        let before = self.published.load_full();
+        let not_raised = self.transfers.journal().push(&before, &self.tables, self.was_primary, touched, has_files);
+        log_not_raised(&not_raised);
+        self.was_primary = *self.transfers.primary.borrow() == Primary::Own;
     }
 
     /// Publishes every change until `shutdown`, then stores the serial. Needs a multi-threaded runtime.
@@ -235,6 +297,7 @@ impl Publisher {
                 changed = sources.zones.changed() => changed,
                 changed = sources.former_serial.changed() => changed,
                 changed = sources.zone_serials.changed() => changed,
+                changed = sources.keys.changed() => changed,
                 () = shutdown.cancelled() => break,
             };
             if changed.is_err() {
@@ -258,6 +321,30 @@ impl Publisher {
     }
 }
 
+/// Reports whether zones differ. Most are the same values, which are not compared record by record.
+fn is_changed(former: &[Arc<ZoneFile>], zones: &[Arc<ZoneFile>]) -> bool {
+    former.len() != zones.len() || former.iter().zip(zones).any(|(a, b)| !Arc::ptr_eq(a, b) && a != b)
+}
+
+/// Logs zones with keys whose files have signatures already.
+fn log_other_signers(tables: &Tables, keys: &SignedZones) {
+    for zone in tables.zones().filter(|zone| keys.contains_key(&zone.origin) && zone.presigned().is_some()) {
+        warn!(zone = %zone.origin, "the keys of the zone are not used: its file has the signatures of another tool");
+    }
+}
+
+/// Logs zone files that were changed without a later serial.
+fn log_not_raised(zones: &[NotRaised]) {
+    for NotRaised { zone, former, serial, .. } in zones.iter().filter(|zone| zone.is_file) {
+        let serial = serial.unwrap_or(*former);
+        warn!(
+            %zone, former, serial,
+            "the content of the zone file changed and its serial did not rise: secondaries keep the former content; set a serial \
+             later than all former ones"
+        );
+    }
+}
+
 /// Logs each conflict of external nodes once when it begins and once when it ends.
 fn log_conflicts(before: &OrdSet<RegisteredName>, catalog: &Catalog) {
     for item in before.diff(catalog.conflicts()) {
@@ -274,7 +361,77 @@ fn log_conflicts(before: &OrdSet<RegisteredName>, catalog: &Catalog) {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::{
+        dns::zone::Settings,
+        model::{
+            name::label,
+            zone::{Source, StaticRecord, with_serial},
+        },
+    };
+
+    /// A secondary that received differences without the newest change would lack it for good.
+    #[test]
+    fn differences_to_published_tables_have_all_changes() {
+        const CHANGES: u32 = 500;
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::new(Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap()));
+        let mut publisher = Publisher::new(
+            tables,
+            Catalog::default(),
+            Serial::resume(None, 100),
+            watch::Sender::new(0),
+            DataDir::new(folder.path().to_owned()),
+            Transfers::new(true),
+        );
+        let (published, journal) = (publisher.published(), publisher.transfers.journal.clone());
+        // Each change adds a record.
+        let publishing = thread::spawn(move || {
+            let mut hosts = Vec::new();
+            for serial in 1..=CHANGES {
+                let mut zone = with_serial("example.org", serial, Source::Updates);
+                let owner = zone.origin.prepend([format!("h{serial}").as_bytes()]).unwrap();
+                hosts.push(StaticRecord { owner, rtype: 1, ttl: 60, rdata: vec![192, 0, 2, 1], line: 1, column: 1 });
+                zone.records.extend(hosts.iter().cloned());
+                let keys = publisher.keys.clone();
+                publisher.publish_tables(&Touched::default(), [Arc::new(zone)].into(), keys, false);
+            }
+        });
+        let mut former = None;
+        while former != Some(CHANGES) {
+            let tables = published.load_full();
+            let Some(zone) = tables.zone_named(b"\x07example\x03org\0") else { continue };
+            let serial = tables.serial_of(zone);
+            let journal = journal.lock().unwrap().clone();
+            if let Some(former) = former.filter(|former| is_later(serial, *former)) {
+                let found = journal.differences(&tables, zone, former).expect("the journal knows the former serial");
+                assert_eq!(found.added.len() as u32, serial - former, "from {former} to {serial}");
+            }
+            former = Some(serial);
+        }
+        publishing.join().unwrap();
+    }
+
+    #[test]
+    fn start_that_continues_a_run_has_the_primary_of_the_former_start() {
+        let own = Serial::resume(Some(900), 100);
+        let a = || Primary::Peer(label("a"), 7);
+        let cases = [
+            (true, &[("a", 7), ("c", 9)][..], a(), Some(7)),
+            (true, &[("c", 9)], Primary::Own, Some(900)),
+            (true, &[], Primary::Own, Some(900)),
+            (false, &[("a", 7)], a(), None),
+            (false, &[], Primary::Absent, None),
+        ];
+        for (serves, peers, expected, announced) in cases {
+            let peers = peers.iter().map(|(name, serial)| (label(name), *serial)).collect();
+            let transfers = Transfers::continuing(serves, &label("b"), &peers, &own);
+            let found = (transfers.primary.borrow().clone(), *transfers.announced.borrow());
+            assert_eq!(found, (expected, announced), "{serves} {peers:?}");
+        }
+    }
 
     #[test]
     fn pauses_follow_long_publications_only() {

@@ -6,6 +6,7 @@ pub mod rebinding;
 pub mod special_use;
 pub mod upstream_query;
 pub mod upstream_reply;
+pub mod validation;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use self::{
     loop_detection::LoopDetector,
     rebinding::RebindProtection,
     special_use::SpecialUse,
+    validation::{Coverage, ValidationScope},
 };
 use super::message::query::{LookupName, Query};
 use crate::model::{name::Name, recursion_access::ClientRange, upstream_address::UpstreamAddress};
@@ -26,6 +28,8 @@ pub struct Recursion {
     pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
     /// Names whose replies must not have private addresses; `None`: no names.
     pub rebind_protection: Option<RebindProtection>,
+    /// Names whose replies are validated; `None`: no names.
+    pub validation: Option<Arc<ValidationScope>>,
     /// Replies of upstreams.
     pub cache: Arc<Cache>,
     /// Detects our own questions that come back.
@@ -47,6 +51,17 @@ pub enum Resolution<'r> {
     Upstream,
 }
 
+impl Resolution<'_> {
+    /// Reports whether upstreams for public names resolve the name.
+    pub fn is_public(&self) -> bool {
+        match self {
+            Self::Route(route) => is_public(Some(route)),
+            Self::Upstream => true,
+            Self::Prohibited | Self::Loop(_) | Self::SpecialUse(_) => false,
+        }
+    }
+}
+
 impl Recursion {
     /// Returns the source of the answer to `name` for this client.
     pub fn resolution(&self, name: &LookupName, client: Option<IpAddr>) -> Resolution<'_> {
@@ -54,9 +69,7 @@ impl Recursion {
             return Resolution::Prohibited;
         }
         let route = route(&self.routes, name.wire());
-        // A route for the root replaces the default upstreams, which never receive special-use names.
-        let is_routed = route.is_some_and(|(suffix, _)| *suffix != Name::root());
-        if let Some(local) = SpecialUse::find(name).filter(|_| !is_routed) {
+        if let Some(local) = SpecialUse::find(name).filter(|_| is_public(route)) {
             return Resolution::SpecialUse(local);
         }
         match (self.loop_detector.number(name), route) {
@@ -69,6 +82,22 @@ impl Recursion {
     /// Reports whether this client may use recursion.
     pub fn allows(&self, client: IpAddr) -> bool {
         self.allow.iter().any(|allow| allow.matches(client))
+    }
+
+    /// Reports whether rebinding protection covers a name that is resolved so: a public one without an exception.
+    pub fn is_protected(&self, name: &LookupName, resolution: Resolution<'_>) -> bool {
+        resolution.is_public()
+            && self.rebind_protection.as_ref().is_some_and(|protection| protection.covers(name.wire()))
+    }
+
+    /// Returns whether the reply for a name that is resolved so is validated; `None` if validation is off, or nothing is forwarded.
+    pub fn coverage<'r>(&'r self, name: &LookupName, resolution: Resolution<'r>) -> Option<Coverage<'r>> {
+        let route = match resolution {
+            Resolution::Route(route) => Some(route),
+            Resolution::Upstream => None,
+            Resolution::Prohibited | Resolution::Loop(_) | Resolution::SpecialUse(_) => return None,
+        };
+        Some(self.validation.as_deref()?.coverage(name.wire(), private_suffix(route)))
     }
 
     /// Returns the cached reply for `name` and the type and flags of `query`; `now` is the Unix time. `None` if an upstream must be
@@ -93,6 +122,17 @@ impl fmt::Debug for Recursion {
 pub fn route<'r, T>(routes: &'r [(Name, T)], name: &[u8]) -> Option<&'r (Name, T)> {
     let fitting = routes.iter().filter(|(suffix, _)| is_within(name, suffix.wire()));
     fitting.max_by_key(|(suffix, _)| suffix.wire().len())
+}
+
+/// Reports whether names with this route, or without one, are public: those of the default upstreams, which a route for the root
+/// replaces.
+pub fn is_public<T>(route: Option<&(Name, T)>) -> bool {
+    private_suffix(route).is_none()
+}
+
+/// Returns the suffix of a route for names that are not public.
+pub(crate) fn private_suffix<T>(route: Option<&(Name, T)>) -> Option<&Name> {
+    route.map(|(suffix, _)| suffix).filter(|suffix| **suffix != Name::root())
 }
 
 /// Reports whether a name is at or below a suffix, both in wire form and lower case.

@@ -4,8 +4,10 @@
 //! Changes within [`INTERVAL`] share one message. A node notifies of the zones that it sends: its zone files, and the generated
 //! zones if it is their primary.
 
+pub mod request;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -15,21 +17,22 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     net::UdpSocket,
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::request::{Acknowledged, NotSent, NotifyRequest};
 use super::{
-    message::codes::{class, rtype},
+    message::codes::{Rcode, class, rtype},
     transfer::{
-        access::Secondary,
+        access::{Access, Secondary},
         messages::soa,
         primary::Primary,
         tsig::{Keys, sign_request},
     },
-    zone::{Tables, static_names::Kind},
+    zone::Tables,
 };
 use crate::{
     clock::unix_now,
@@ -47,13 +50,13 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MAX_MESSAGES: u32 = 6;
 /// Longest response in octets; more is cut off.
 const MAX_RESPONSE: usize = 512;
-/// Response code NOERROR.
-const NO_ERROR: u8 = 0;
 
 /// Settings of the task.
 pub struct Settings {
     /// The secondaries.
     pub secondaries: Vec<Secondary>,
+    /// Zones that may be copied.
+    pub access: Access,
     /// Addresses that messages are sent from, if they are configured: those of the DNS listeners. A secondary accepts messages
     /// of its primaries only.
     pub sources: Vec<IpAddr>,
@@ -65,6 +68,10 @@ pub struct Settings {
     pub published: watch::Receiver<()>,
     /// The primary of the generated zones.
     pub primary: watch::Receiver<Primary>,
+    /// Requests to notify now.
+    pub requests: mpsc::Receiver<NotifyRequest>,
+    /// Serials that secondaries have acknowledged.
+    pub acknowledged: watch::Sender<Acknowledged>,
     /// Metrics.
     pub counts: Transfers,
 }
@@ -82,6 +89,10 @@ struct Progress {
     at: Instant,
     /// True if the secondary has responded, or was given up.
     is_done: bool,
+    /// Serial that the secondary acknowledged last.
+    accepted: Option<u32>,
+    /// True if its last response was a refusal, which the log has.
+    is_refused: bool,
 }
 
 /// Sends messages until `shutdown`.
@@ -96,22 +107,59 @@ pub async fn run(mut settings: Settings, shutdown: CancellationToken) {
                     return;
                 }
                 wake = wake.min(Instant::now() + GATHER);
-                continue;
             }
             () = sleep_until(wake) => wake = task.send_due(&settings).await,
             (len, from) = task.sockets.receive(&mut response) => task.take_response(&response[..len], from, &settings.counts),
+            Some(NotifyRequest { zone, done }) = settings.requests.recv() => {
+                // The client may be gone.
+                let _ = done.send(task.forget(&zone, &settings));
+                wake = Instant::now();
+            }
             () = shutdown.cancelled() => return,
         }
+        settings.acknowledged.send_if_modified(|known| {
+            let now = task.acknowledged();
+            let is_new = *known != now;
+            *known = now;
+            is_new
+        });
     }
 }
 
 #[derive(Default)]
 struct Task {
     progress: HashMap<(SocketAddr, Name), Progress>,
+    /// Zones signed online, of which the log says that secondaries are not notified.
+    signed: BTreeSet<Name>,
     sockets: Sockets,
 }
 
 impl Task {
+    /// Makes messages about a zone due. Returns the number of secondaries, or why the zone is not notified of.
+    fn forget(&mut self, zone: &Name, settings: &Settings) -> Result<usize, NotSent> {
+        let tables = settings.tables.load();
+        let known = tables.zone_named(zone.wire()).ok_or(NotSent::NoZone)?;
+        if let Some(node) = settings.primary.borrow().other_sender(known.kind) {
+            return Err(NotSent::OtherPrimary(node.to_string()));
+        }
+        if known.unavailable().is_some() {
+            return Err(NotSent::NotTransferred);
+        }
+        if !settings.access.allows_copies_of(known) {
+            return Err(NotSent::Signed);
+        }
+        self.progress.retain(|(_, of), _| of != zone);
+        Ok(settings.secondaries.len())
+    }
+
+    fn acknowledged(&self) -> Acknowledged {
+        let accepted = self.progress.iter().filter_map(|((address, zone), progress)| {
+            let serial = progress.accepted?;
+            Some(((zone.clone(), *address), serial))
+        });
+        accepted.collect()
+    }
+
     /// Sends the messages that are due. Returns the time of the next one.
     async fn send_due(&mut self, settings: &Settings) -> Instant {
         let now = Instant::now();
@@ -120,7 +168,11 @@ impl Task {
         let primary = settings.primary.borrow().clone();
         let keys = settings.keys.borrow().clone();
         let zones = tables.zones();
-        let zones = zones.filter(|zone| zone.kind != Kind::Consul && primary.other_sender(zone.kind).is_none());
+        let sent = zones.filter(|zone| zone.unavailable().is_none() && primary.other_sender(zone.kind).is_none());
+        let (zones, signed): (Vec<_>, Vec<_>) = sent.partition(|zone| settings.access.allows_copies_of(zone));
+        if !settings.secondaries.is_empty() {
+            self.log_signed(signed.into_iter().map(|zone| &zone.origin).cloned().collect());
+        }
         let mut known = Vec::new();
         for zone in zones {
             let serial = tables.serial_of(zone);
@@ -142,17 +194,20 @@ impl Task {
                     _ => 0,
                 };
                 let id = fastrand::u16(..);
+                let before = self.progress.get(&place);
+                let (accepted, is_refused) = before.map_or((None, false), |known| (known.accepted, known.is_refused));
                 if sent >= MAX_MESSAGES {
                     info!(secondary = %secondary.address, zone = %zone.origin, serial, "secondary does not respond to NOTIFY");
-                    settings.counts.notify(NotifyOutcome::Unanswered);
-                    self.progress.insert(place, Progress { serial, id, sent, at: now, is_done: true });
+                    settings.counts.notify(&zone.origin, NotifyOutcome::Unanswered);
+                    self.progress
+                        .insert(place, Progress { serial, id, sent, at: now, is_done: true, accepted, is_refused });
                     continue;
                 }
                 let (ttl, rdata) = tables.soa_rdata(zone);
                 let mut message = message(id, &zone.origin, ttl, &rdata);
                 if let Some(name) = &secondary.key {
                     match keys.get(name) {
-                        Some(key) => sign_request(key, &mut message, id, unix_now().as_secs()),
+                        Some(key) => drop(sign_request(key, &mut message, id, unix_now().as_secs())),
                         None => {
                             warn!(secondary = %secondary.address, key = %name, "NOTIFY is not signed: there is no such TSIG key");
                         }
@@ -161,9 +216,10 @@ impl Task {
                 if let Err(error) = self.sockets.send(&message, secondary.address, &settings.sources).await {
                     debug!(secondary = %secondary.address, %error, "NOTIFY not sent");
                 }
-                settings.counts.notify(NotifyOutcome::Sent);
+                settings.counts.notify(&zone.origin, NotifyOutcome::Sent);
                 next = next.min(now + FIRST_WAIT * (1 << sent));
-                self.progress.insert(place, Progress { serial, id, sent: sent + 1, at: now, is_done: false });
+                let progress = Progress { serial, id, sent: sent + 1, at: now, is_done: false, accepted, is_refused };
+                self.progress.insert(place, progress);
             }
         }
         // A zone that comes back is notified of again.
@@ -171,6 +227,14 @@ impl Task {
             self.progress.retain(|place, _| known.contains(place));
         }
         next
+    }
+
+    /// Logs each zone that has come to be signed online: its secondaries keep their copies until these expire.
+    fn log_signed(&mut self, now: BTreeSet<Name>) {
+        for zone in now.difference(&self.signed) {
+            warn!(%zone, "secondaries are not notified: {}", NotSent::Signed);
+        }
+        self.signed = now;
     }
 
     fn take_response(&mut self, response: &[u8], from: SocketAddr, counts: &Transfers) {
@@ -186,12 +250,16 @@ impl Task {
             .find(|((address, _), progress)| *address == from && progress.id == id && !progress.is_done);
         let Some(((_, zone), progress)) = found else { return };
         progress.is_done = true;
-        let rcode = code & 0x0f;
-        let is_accepted = rcode == NO_ERROR;
-        counts.notify(if is_accepted { NotifyOutcome::Accepted } else { NotifyOutcome::Refused });
-        if !is_accepted {
-            debug!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");
+        let number = u16::from(code & 0x0f);
+        let is_accepted = number == Rcode::NoError as u16;
+        counts.notify(zone, if is_accepted { NotifyOutcome::Accepted } else { NotifyOutcome::Refused });
+        if is_accepted {
+            progress.accepted = Some(progress.serial);
+        } else if !progress.is_refused {
+            let rcode = Rcode::from_number(number).map_or_else(|| number.to_string(), |rcode| rcode.to_string());
+            info!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");
         }
+        progress.is_refused = !is_accepted;
     }
 }
 
@@ -206,9 +274,7 @@ impl Sockets {
     async fn send(&mut self, message: &[u8], to: SocketAddr, sources: &[IpAddr]) -> io::Result<()> {
         let socket = if to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         if socket.is_none() {
-            let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-            let source = sources.iter().find(|source| source.is_ipv4() == to.is_ipv4() && is_route(**source, to.ip()));
-            *socket = Some(UdpSocket::bind((source.copied().unwrap_or(any), 0)).await?);
+            *socket = Some(UdpSocket::bind((source_for(to, sources), 0)).await?);
         }
         match socket {
             Some(socket) => socket.send_to(message, to).await.map(|_| ()),
@@ -239,6 +305,13 @@ impl Sockets {
             }
         }
     }
+}
+
+/// Returns the address that messages to a peer are sent from: that of a DNS listener, or any.
+pub(super) fn source_for(to: SocketAddr, sources: &[IpAddr]) -> IpAddr {
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    let mut sources = sources.iter().filter(|source| source.is_ipv4() == to.is_ipv4() && is_route(**source, to.ip()));
+    sources.next().copied().unwrap_or(any)
 }
 
 /// Reports whether messages from an address reach another: a loopback address reaches this host only.

@@ -4,18 +4,25 @@
 //! bit is set and the answer keeps the whole records that fit (RFC 2181 §9), always the same ones for the same client. The OPT
 //! record is always sent.
 
+mod continuation;
 mod discovery;
+mod signed;
 
 use std::{net::IpAddr, ops::Range};
 
 use fastrand::Rng;
 
+pub use self::{
+    continuation::{Chain, begin, complete, continue_in_zones},
+    signed::{SignerInUse, Signing},
+};
 use super::{
-    Answer, Authority, BindingRecords, Data, Ede, Group, Owner, UpstreamAnswer, UpstreamRecord,
+    Answer, Authority, BindingRecords, Data, Ede, Group, Owner, UpstreamRecord,
     frame::{Extra, Frame},
     record_order, srv_rdata,
 };
 use crate::dns::{
+    dnssec::signer::Content,
     message::{
         codes::{Rcode, class, rtype},
         query::HEADER,
@@ -32,16 +39,6 @@ const MAX_POINTER: usize = 0x3fff;
 /// Octets of a record before its RDATA if the owner name is a pointer (RFC 1035 §3.2.1).
 const HEAD: usize = 12;
 
-/// Encoded CNAMEs of our zones, kept while an upstream is queried for the last target.
-#[derive(Debug)]
-pub struct Chain {
-    /// The records, encoded to follow the question.
-    records: Box<[u8]>,
-    count: u16,
-    /// True if all records fit.
-    whole: bool,
-}
-
 /// Scratch buffers, reused between replies to avoid allocations.
 #[derive(Default)]
 pub struct Scratch {
@@ -50,6 +47,8 @@ pub struct Scratch {
     targets: Vec<(HostIndex, usize)>,
     /// Instances whose target has its addresses in the packet.
     resolved: Vec<bool>,
+    /// Content of the RRset that is being signed.
+    pub content: Content,
 }
 
 /// Writes a reply without records; `truncated` sets TC, so that the client retries over TCP.
@@ -59,75 +58,19 @@ pub fn bare(frame: &Frame<'_>, rcode: Rcode, truncated: bool, out: &mut Vec<u8>)
     writer.finish(frame, rcode, false, truncated);
 }
 
-/// Writes an answer.
-pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let mut writer = Writer::new(frame, answer.question_zone, frame.opt_len(), out);
-    scratch.targets.clear();
-    let mut whole = true;
-    for group in &answer.answer {
-        whole = whole && writer.answer(group, frame.client, rng, scratch);
-    }
-    if whole {
-        whole = match &answer.authority {
-            Authority::Empty => true,
-            Authority::Soa(group) => writer.rrset(group, Section::Authority),
-            Authority::Referral(group) => writer.rrset(group, Section::Authority),
-        };
-    }
-    if whole {
-        let required = matches!(answer.authority, Authority::Referral(_));
-        for group in &answer.additional {
-            let fits = writer.rrset(group, Section::Additional);
-            // Referral glue is required: without it the name cannot be resolved (RFC 9471 §3.1).
-            whole = fits || !required;
-            if !fits {
-                break;
-            }
-        }
-        if answer.adds_targets
-            && let Some(group) = answer.answer.last()
-        {
-            match group.data {
-                Data::Srv { service, kind: Kind::Consul, .. } => {
-                    writer.consul_target_addresses(service, group.zone, scratch);
-                }
-                Data::Srv { service, .. } | Data::Bindings { service, .. } => {
-                    writer.target_addresses(service, group.zone, &scratch.targets);
-                }
-                Data::Instances { service, kind, .. } => {
-                    writer.advertised(service, kind, group.zone, &scratch.targets);
-                }
-                _ => {}
-            }
-        }
-    }
+/// Writes an answer, with signatures for clients that ask for them.
+pub fn assemble<'o, 'z>(
+    frame: &Frame<'_>,
+    answer: &Answer<'z>,
+    signing: Option<&'o mut Signing<'z>>,
+    rng: &mut Rng,
+    scratch: &mut Scratch,
+    out: &'o mut Vec<u8>,
+) {
+    let mut writer = Writer { signing, ..Writer::new(frame, answer.question_zone, frame.opt_len(), out) };
+    let whole = writer.sections(frame, answer, rng, scratch);
     writer.opt(frame, answer.rcode, answer.ede);
     writer.finish(frame, answer.rcode, answer.authoritative, !whole);
-}
-
-/// Encodes the CNAMEs of an answer for [`complete`]. The content of `out` is unspecified afterwards.
-pub fn begin(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) -> Chain {
-    let mut writer = Writer::new(frame, answer.question_zone, frame.opt_len(), out);
-    let whole = answer.answer.iter().all(|group| writer.answer(group, frame.client, rng, scratch));
-    let [count, ..] = writer.counts;
-    Chain { records: out[HEADER + frame.question.len()..].into(), count, whole }
-}
-
-/// Writes a reply of our CNAMEs followed by the upstream's records for the last target. A failure is relayed without the
-/// CNAMEs.
-pub fn complete(frame: &Frame<'_>, chain: &Chain, upstream: &UpstreamAnswer, out: &mut Vec<u8>) {
-    let mut writer = Writer::new(frame, None, frame.opt_len(), out);
-    let mut whole = true;
-    if upstream.is_answer {
-        writer.out.extend_from_slice(&chain.records);
-        writer.counts[Section::Answer as usize] = chain.count;
-        whole = chain.whole
-            && upstream.answer.iter().all(|record| writer.upstream_record(record, Section::Answer))
-            && upstream.authority.iter().all(|record| writer.upstream_record(record, Section::Authority));
-    }
-    let ede = upstream.ede.as_ref().map(|(code, text)| Ede { code: *code, text });
-    writer.opt(frame, upstream.rcode, ede);
-    writer.finish(frame, upstream.rcode, true, !whole);
 }
 
 #[derive(Clone, Copy)]
@@ -154,6 +97,10 @@ struct Writer<'o, 'z> {
     /// Packet offset of the last CNAME's target.
     target: usize,
     counts: [u16; 3],
+    /// Signer, for a client that asks for signatures.
+    signing: Option<&'o mut Signing<'z>>,
+    /// True if what is written will be moved: no pointer leads to it.
+    is_movable: bool,
 }
 
 impl<'o, 'z> Writer<'o, 'z> {
@@ -161,7 +108,59 @@ impl<'o, 'z> Writer<'o, 'z> {
         out.clear();
         out.extend_from_slice(&[0; HEADER]);
         out.extend_from_slice(frame.question);
-        Self { out, end: frame.limit.saturating_sub(reserve), question_zone, target: HEADER, counts: [0; 3] }
+        Self {
+            out,
+            end: frame.limit.saturating_sub(reserve),
+            question_zone,
+            target: HEADER,
+            counts: [0; 3],
+            signing: None,
+            is_movable: false,
+        }
+    }
+
+    /// Writes the records of an answer. Returns whether all that are required fit.
+    #[inline]
+    fn sections(&mut self, frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
+        scratch.targets.clear();
+        let mut whole = true;
+        for group in &answer.answer {
+            whole = whole && self.signed_answer(group, frame.client, rng, scratch);
+        }
+        if whole {
+            whole = match &answer.authority {
+                Authority::Empty => true,
+                Authority::Soa(group) | Authority::Referral(group) => self.signed_rrset(group, Section::Authority),
+            } && self.proofs();
+        }
+        if whole {
+            let required = matches!(answer.authority, Authority::Referral(_));
+            for group in &answer.additional {
+                let fits = self.signed_rrset(group, Section::Additional);
+                // Referral glue is required: without it the name cannot be resolved (RFC 9471 §3.1).
+                whole = fits || !required;
+                if !fits {
+                    break;
+                }
+            }
+            if answer.adds_targets
+                && let Some(group) = answer.answer.last()
+            {
+                match group.data {
+                    Data::Srv { service, kind: Kind::Consul, .. } => {
+                        self.consul_target_addresses(service, group.zone, scratch);
+                    }
+                    Data::Srv { service, .. } | Data::Bindings { service, .. } => {
+                        self.target_addresses(service, group.zone, &scratch.targets);
+                    }
+                    Data::Instances { service, kind, .. } => {
+                        self.advertised(service, kind, group.zone, &scratch.targets);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        whole
     }
 
     /// Writes the header.
@@ -302,12 +301,14 @@ impl<'o, 'z> Writer<'o, 'z> {
     fn addresses(&mut self, target: &TargetAddresses<'_>, at: usize, zone: &Zone) -> bool {
         for (rtype, size, octets) in [(rtype::A, 4, target.v4), (rtype::AAAA, 16, target.v6)] {
             let mark = self.out.len();
+            let written = Some(at).filter(|at| *at <= MAX_POINTER);
             for address in octets.chunks_exact(size) {
-                let written = Some(at).filter(|at| *at <= MAX_POINTER);
                 self.head((Owner::Below(target.labels), written), zone, rtype, target.ttl, size);
                 self.out.extend_from_slice(address);
             }
-            if self.out.len() > self.end {
+            let fits = self.out.len() <= self.end
+                && self.sign_addresses(zone, written.unwrap_or(mark), rtype, target.ttl, octets);
+            if !fits {
                 self.out.truncate(mark);
                 return false;
             }

@@ -1,8 +1,11 @@
 //! Every RRset of a zone, for transfers.
 //!
-//! The names of the zone are listed from the tables; their records come from the lookup that answers questions, so that a copy
-//! of the zone answers as this server does. What depends on the client or differs from node to node is left out: the order of
-//! records, reverse names of announced addresses, and the texts of `_why` names.
+//! The names of the zone are listed from the tables. Records of generated names come from the lookup that answers questions, so
+//! that a copy of the zone answers as this server does. Of a zone without generated names, all records are copied. What depends on
+//! the client or differs from node to node is left out: the order of records, reverse names of announced addresses, and the texts
+//! of `_why` names.
+
+mod consul;
 
 use std::{collections::BTreeSet, iter::once};
 
@@ -48,6 +51,18 @@ pub struct ZoneRrset {
     pub rdata: Vec<Box<[u8]>>,
 }
 
+impl ZoneRrset {
+    /// Reports whether both have the same owner and type, signatures also the same covered type.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.owner, self.rtype, self.covers()) == (&other.owner, other.rtype, other.covers())
+    }
+
+    /// Returns the type that signatures cover; `None` for other records.
+    fn covers(&self) -> Option<[u8; 2]> {
+        self.rdata.first().filter(|_| self.rtype == rtype::RRSIG)?.first_chunk().copied()
+    }
+}
+
 /// Owner names of a part of a zone, relative to the origin.
 pub type Owners = BTreeSet<Box<[u8]>>;
 
@@ -59,14 +74,18 @@ impl Tables {
     pub fn visit_zone<E>(&self, zone: &Zone, mut take: impl FnMut(ZoneRrset) -> Result<(), E>) -> Result<(), E> {
         let mut visit = |owner: &[u8]| self.rrsets_of(zone, owner).into_iter().try_for_each(&mut take);
         visit(&[])?;
-        if zone.kind == Kind::Discovery {
-            for (_, service) in self.services() {
-                names_of_service(service).iter().try_for_each(|owner| visit(owner))?;
+        match zone.kind {
+            Kind::Discovery => {
+                for (_, service) in self.services() {
+                    names_of_service(service).iter().try_for_each(|owner| visit(owner))?;
+                }
+                browse_names(zone).iter().try_for_each(|owner| visit(owner))?;
+                // A member and an external node may have the same name.
+                let nodes: Owners = self.node_names().filter_map(name_of_node).collect();
+                nodes.iter().try_for_each(|owner| visit(owner))?;
             }
-            browse_names(zone).iter().try_for_each(|owner| visit(owner))?;
-            // A member and an external node may have the same name.
-            let nodes: Owners = self.node_names().filter_map(name_of_node).collect();
-            nodes.iter().try_for_each(|owner| visit(owner))?;
+            Kind::Consul => self.visit_consul(&mut visit)?,
+            Kind::Static => {}
         }
         let owners: Owners = zone.names.iter().map(|(owner, _)| Box::from(owner)).collect();
         // Static names may be those of services and nodes as well.
@@ -77,8 +96,13 @@ impl Tables {
     /// Returns the owner names of these tables whose records belong to touched services and nodes.
     pub fn touched_names(&self, zone: &Zone, touched: &Touched) -> Owners {
         let mut owners = Owners::from([Box::default()]);
-        if zone.kind != Kind::Discovery {
-            return owners;
+        match zone.kind {
+            Kind::Static => return owners,
+            Kind::Consul => {
+                owners.append(&mut self.touched_consul_names(touched));
+                return owners;
+            }
+            Kind::Discovery => {}
         }
         if !touched.services.is_empty() {
             owners.append(&mut browse_names(zone));
@@ -94,6 +118,9 @@ impl Tables {
 
     /// Returns the RRsets of an owner name, sorted by type, without the SOA.
     pub fn rrsets_of(&self, zone: &Zone, owner: &[u8]) -> Vec<ZoneRrset> {
+        if !zone.kind.has_live_names() {
+            return stored(owner, zone);
+        }
         let Some(name) = absolute(owner, zone) else { return Vec::new() };
         let step = self.find(&name, rtype::A);
         // The name belongs to another zone of this server.
@@ -102,16 +129,17 @@ impl Tables {
         }
         if let Match::Delegation { .. } = step.found {
             // The NS records of a delegation, and records below it: glue.
-            return zone
-                .names
-                .at(owner)
-                .unwrap_or_default()
-                .iter()
-                .map(|set| generated(owner, &Data::Stored(set), zone))
-                .collect();
+            return stored(owner, zone);
         }
-        let all = self.rrsets(&step).into_iter().filter(|data| data.rtype() != rtype::SOA);
+        if let Match::Address(address) = step.found
+            && !self.has_copied_address(address, owner)
+        {
+            return Vec::new();
+        }
+        let all = self.rrsets(&step).into_iter().filter(|data| !is_left_out(data.rtype(), zone));
         let mut rrsets: Vec<ZoneRrset> = all.map(|data| generated(owner, &data, zone)).collect();
+        let signatures = step.found.rrsets().iter().filter(|set| set.rtype == rtype::RRSIG);
+        rrsets.extend(signatures.map(|set| generated(owner, &Data::Stored(set), zone)));
         if rrsets.is_empty() && is_declared(&step) {
             let text = [&[PLACEHOLDER_TEXT.len() as u8], PLACEHOLDER_TEXT].concat();
             let owner = [PLACEHOLDER, owner].concat();
@@ -136,8 +164,15 @@ impl Tables {
     /// Reports whether the records of an owner name come from the zone file.
     fn is_static(&self, zone: &Zone, owner: &[u8]) -> bool {
         let found = absolute(owner, zone).map(|name| self.find(&name, rtype::A).found);
-        found.is_some_and(|found| !found.is_live() && !matches!(found, Match::Apex(_)))
+        found.is_some_and(|found| !found.is_live() && !matches!(found, Match::Apex(_) | Match::Address(_)))
     }
+}
+
+/// Reports whether the records of a type are not listed by type: the SOA has a place of its own, signatures are listed by covered
+/// type, and a copy has no keys of this server.
+fn is_left_out(rtype: u16, zone: &Zone) -> bool {
+    matches!(rtype, rtype::SOA | rtype::RRSIG)
+        || zone.keys.is_some() && matches!(rtype, rtype::DNSKEY | rtype::CDS | rtype::CDNSKEY)
 }
 
 /// Reports whether a name without records exists because a service declares it.
@@ -237,6 +272,16 @@ fn below<'l>(labels: impl IntoIterator<Item = &'l [u8]>, of: &[u8]) -> Option<Bo
 /// Returns the absolute name of an owner; `None` if it is too long.
 fn absolute(owner: &[u8], zone: &Zone) -> Option<LookupName> {
     LookupName::from_wire(&[owner, zone.origin.wire()].concat())
+}
+
+/// Returns the RRsets that a zone has besides generated ones. They include those that answers do not have since a delegation, a DNAME or
+/// another zone of this server is above them (RFC 5936 §3.2, §3.5).
+fn stored(owner: &[u8], zone: &Zone) -> Vec<ZoneRrset> {
+    let all = zone.names.at(owner).unwrap_or_default().iter();
+    let copied = all.filter(|set| set.rtype == rtype::RRSIG || !is_left_out(set.rtype, zone));
+    let mut rrsets: Vec<ZoneRrset> = copied.map(|set| generated(owner, &Data::Stored(set), zone)).collect();
+    rrsets.sort_by_key(|set| (set.rtype, set.covers()));
+    rrsets
 }
 
 fn generated(owner: &[u8], data: &Data<'_>, zone: &Zone) -> ZoneRrset {

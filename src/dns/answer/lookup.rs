@@ -27,6 +27,7 @@ use crate::{
             Tables,
             rrset::{RRset, Rdata, Tail},
             service::{Service, dns_sd::ServiceType},
+            signing::SignedBy,
             static_names::{Found, Kind, Zone},
         },
     },
@@ -39,6 +40,11 @@ const MAX_CHAIN: usize = 8;
 const WHY: &[u8] = b"_why";
 
 impl Tables {
+    /// Matches a name that is in `zone`, without following CNAMEs.
+    pub(super) fn find_in<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Step<'t> {
+        Step { zone: Some(zone), found: self.locate(Some(zone), name, qtype) }
+    }
+
     /// Matches a name for a question of this type, without following CNAMEs.
     pub fn find(&self, name: &LookupName, qtype: u16) -> Step<'_> {
         let zone = self.zone_for(name, qtype);
@@ -62,9 +68,29 @@ impl Tables {
             _ => {}
         }
         let zone = self.zone_for(name, qtype);
+        if qtype == rtype::RRSIG && zone.is_some_and(|zone| zone.keys.is_some()) {
+            let text = "signatures are sent beside the records that they cover";
+            return Answer::refused(Ede { code: ede::NOT_SUPPORTED, text });
+        }
         let question_zone = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
+        self.answer_from((name, Owner::Question), zone, qtype, question_zone)
+    }
+
+    /// Answers the target of a CNAME that another server has: the owner of the first records is that target.
+    pub fn lookup_target(&self, target: &LookupName, qtype: u16) -> Answer<'_> {
+        self.answer_from((target, Owner::Target), self.zone_for(target, qtype), qtype, None)
+    }
+
+    /// Answers from a name in `zone`, whose records have this owner.
+    fn answer_from<'t>(
+        &'t self,
+        (name, owner): (&LookupName, Owner<'t>),
+        zone: Option<&'t Zone>,
+        qtype: u16,
+        question_zone: Option<(&'t Zone, usize)>,
+    ) -> Answer<'t> {
         let mut answer = Answer { question_zone, ..Answer::empty(Rcode::NoError) };
-        self.follow(name, zone, qtype, Owner::Question, &mut answer);
+        self.follow(name, zone, qtype, owner, &mut answer);
         // The answer to ANY is small (RFC 8482 §4.1). A referral needs its glue.
         answer.adds_targets = qtype != rtype::ANY;
         if answer.adds_targets || matches!(answer.authority, Authority::Referral(_)) {
@@ -86,6 +112,7 @@ impl Tables {
         answer.steps.push(step);
         // PTR targets are in one zone, also if a zone file has the reverse zone.
         let domain = if let Match::Reverse(_) = step.found { self.ptr_domain() } else { None };
+        let (signer, wildcard) = (zone.and_then(Zone::signer), step.found.wildcard());
         let (owner_of_soa, zone) = match (zone, domain) {
             (None, None) => {
                 // A CNAME target outside our zones is left to recursion or the client.
@@ -103,6 +130,13 @@ impl Tables {
             (Some(zone), _) => (Owner::Zone, zone),
         };
         match self.select(&step, qtype) {
+            // Not followed: a CNAME has an NSEC record of its own (RFC 4035 §2.5).
+            Selected::Alias(_) | Selected::NoData(_)
+                if qtype == rtype::NSEC && wildcard.is_none() && matches!(signer, Some(SignedBy::Keys(_))) =>
+            {
+                let data = Data::Made(self.nsec(name, zone, &step));
+                answer.answer.push(Group { owner, zone, signer, wildcard, data });
+            }
             Selected::Alias(cname) => {
                 let seen = answer
                     .answer
@@ -111,7 +145,7 @@ impl Tables {
                 if seen || answer.answer.len() >= MAX_CHAIN {
                     return;
                 }
-                answer.answer.push(Group { owner, zone, data: Data::Stored(cname) });
+                answer.answer.push(Group { owner, zone, signer, wildcard, data: Data::Stored(cname) });
                 let target = cname.records.first().and_then(|rdata| zone.target(rdata, 0));
                 if let Some(target) = target {
                     self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
@@ -120,7 +154,8 @@ impl Tables {
             Selected::Redirect { owner: dname_owner, dname } => {
                 let is_new = |group: &Group<'_>| !matches!(group.data, Data::Stored(set) if std::ptr::eq(set, dname));
                 if answer.answer.iter().all(is_new) {
-                    let group = Group { owner: Owner::Below(dname_owner), zone, data: Data::Stored(dname) };
+                    let owner = Owner::Below(dname_owner);
+                    let group = Group { owner, zone, signer, wildcard: None, data: Data::Stored(dname) };
                     answer.answer.push(group);
                 }
                 let Some(cname) = redirected(name, zone, dname_owner, dname) else {
@@ -128,14 +163,21 @@ impl Tables {
                     return;
                 };
                 let target = cname.records.first().and_then(|rdata| zone.target(rdata, 0));
-                answer.answer.push(Group { owner, zone, data: Data::Made(cname) });
+                // Not signed: the signature of the DNAME covers it (RFC 6672 §5.3.1).
+                answer.answer.push(Group { owner, zone, signer: None, wildcard: None, data: Data::Made(cname) });
                 let is_complete = matches!(qtype, rtype::CNAME | rtype::ANY) || answer.answer.len() >= MAX_CHAIN;
                 if let Some(target) = target.filter(|_| !is_complete) {
                     self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
                 }
             }
+            Selected::Failure(ede) => {
+                answer.rcode = Rcode::ServFail;
+                answer.authoritative = !answer.answer.is_empty();
+                answer.ede = Some(ede);
+            }
             selected => {
-                let soa = Group { owner: owner_of_soa, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
+                let data = self.soa(zone, zone.soa.negative_ttl());
+                let soa = Group { owner: owner_of_soa, zone, signer, wildcard: None, data };
                 answer.conclude(selected, owner, domain.unwrap_or(zone), soa);
             }
         }
@@ -182,6 +224,7 @@ impl Tables {
     fn locate_in<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Match<'t> {
         let below = name.count() - zone.labels;
         let live = match zone.kind {
+            Kind::Static if zone.unavailable().is_some() => return Match::Unavailable(zone),
             Kind::Static if below == 0 => return Match::Apex(zone),
             Kind::Static => Live::Nothing { existing: self.announced_labels(name, zone), absence: Absence::Undeclared },
             Kind::Discovery => self.locate_live(zone, name, below),
@@ -339,7 +382,10 @@ impl Tables {
             return;
         }
         for qtype in [rtype::A, rtype::AAAA] {
-            let found = match self.locate_in(zone, &name, qtype) {
+            let located = self.locate_in(zone, &name, qtype);
+            // An expanded wildcard would need a proof as well.
+            let is_glue = matches!(located, Match::Delegation { .. } | Match::Static { wildcard: Some(_), .. });
+            let found = match located {
                 // Records below a delegation are glue, which only a referral may carry (RFC 2181 §5.4.1).
                 Match::Delegation { .. } if referral => {
                     let labels = name.count() - zone.labels;
@@ -349,7 +395,9 @@ impl Tables {
                 found => found,
             };
             if let Selected::Data(data, _) = self.select(&Step { zone: Some(zone), found }, qtype) {
-                additional.push(Group { owner, zone: in_zone, data });
+                // A referral's addresses are glue, which is not signed (RFC 4035 §2.2).
+                let signer = zone.signer().filter(|_| !is_glue);
+                additional.push(Group { owner, zone: in_zone, signer, wildcard: None, data });
             }
         }
     }
@@ -361,11 +409,12 @@ impl<'t> Answer<'t> {
     fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, zone: &'t Zone, soa: Group<'t>) {
         match selected {
             Selected::Data(data, ede) => {
-                self.answer.push(Group { owner, zone, data });
+                let wildcard = self.steps.last().and_then(|step| step.found.wildcard());
+                self.answer.push(Group { owner, zone, signer: soa.signer, wildcard, data });
                 self.ede = ede;
             }
             // These are followed before.
-            Selected::Alias(_) | Selected::Redirect { .. } => {}
+            Selected::Alias(_) | Selected::Redirect { .. } | Selected::Failure(_) => {}
             Selected::NoData(ede) => {
                 self.authority = Authority::Soa(soa);
                 self.ede = ede;
@@ -377,8 +426,14 @@ impl<'t> Answer<'t> {
             Selected::Referral { owner, ns } => {
                 // The AA bit refers to the first owner name (RFC 1034 §6.2.7).
                 self.authoritative = !self.answer.is_empty();
-                self.authority =
-                    Authority::Referral(Group { owner: Owner::Below(owner), zone, data: Data::Stored(ns) });
+                // The NS RRset of a delegation is the child's, and not signed (RFC 4035 §2.2).
+                self.authority = Authority::Referral(Group {
+                    owner: Owner::Below(owner),
+                    zone,
+                    signer: None,
+                    wildcard: None,
+                    data: Data::Stored(ns),
+                });
             }
         }
     }

@@ -114,6 +114,8 @@ pub enum Match<'t> {
     Empty,
     /// An address in the name of an alias domain with the scheme of Consul.
     Address(IpAddr),
+    /// The zone is copied from a primary, and there is no valid copy.
+    Unavailable(&'t Zone),
     /// The name does not exist in its zone.
     Nothing(Absence),
     /// The name is outside our zones.
@@ -171,6 +173,14 @@ impl<'t> Match<'t> {
             | Self::Advertised { service, .. }
             | Self::Bindings { service, .. }
             | Self::Why { service, .. } => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Returns the owner name of the matching wildcard, relative to the zone.
+    pub fn wildcard(&self) -> Option<&'t [u8]> {
+        match self {
+            Self::Static { wildcard, .. } => *wildcard,
             _ => None,
         }
     }

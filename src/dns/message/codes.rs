@@ -6,6 +6,8 @@ use std::fmt;
 pub mod rtype {
     use std::borrow::Cow;
 
+    use crate::dns::message::record_types::TYPES;
+
     /// RFC 1035 §3.4.1
     pub const A: u16 = 1;
     /// RFC 1035 §3.3.11
@@ -36,6 +38,14 @@ pub mod rtype {
     pub const NSEC: u16 = 47;
     /// RFC 5155 §3
     pub const NSEC3: u16 = 50;
+    /// Parameters of a chain of NSEC3 records (RFC 5155 §4).
+    pub const NSEC3PARAM: u16 = 51;
+    /// RFC 4034 §2
+    pub const DNSKEY: u16 = 48;
+    /// RFC 7344 §3.1
+    pub const CDS: u16 = 59;
+    /// RFC 7344 §3.2
+    pub const CDNSKEY: u16 = 60;
     /// RFC 9460 §14.1
     pub const SVCB: u16 = 64;
     /// RFC 9460 §14.2
@@ -53,41 +63,25 @@ pub mod rtype {
     /// RFC 8482
     pub const ANY: u16 = 255;
 
+    /// Mnemonics of types without a presentation form here.
+    const OTHERS: [(&str, u16); 2] = [("DHCID", 49), ("ANY", ANY)];
+
     /// Mnemonics; other types are `TYPE` and their number (RFC 3597 §5).
-    const NAMES: [(u16, &str); 20] = [
-        (A, "A"),
-        (NS, "NS"),
-        (CNAME, "CNAME"),
-        (SOA, "SOA"),
-        (PTR, "PTR"),
-        (MX, "MX"),
-        (TXT, "TXT"),
-        (AAAA, "AAAA"),
-        (SRV, "SRV"),
-        (35, "NAPTR"),
-        (DNAME, "DNAME"),
-        (DS, "DS"),
-        (44, "SSHFP"),
-        (48, "DNSKEY"),
-        (52, "TLSA"),
-        (SVCB, "SVCB"),
-        (HTTPS, "HTTPS"),
-        (ANY, "ANY"),
-        (256, "URI"),
-        (257, "CAA"),
-    ];
+    fn names() -> impl Iterator<Item = (&'static str, u16)> {
+        TYPES.iter().map(|(name, number, _)| (*name, *number)).chain(OTHERS)
+    }
 
     /// The mnemonic of a type.
     pub fn name(rtype: u16) -> Cow<'static, str> {
-        match NAMES.iter().find(|(number, _)| *number == rtype) {
-            Some((_, name)) => Cow::Borrowed(name),
+        match names().find(|(_, number)| *number == rtype) {
+            Some((name, _)) => Cow::Borrowed(name),
             None => Cow::Owned(format!("TYPE{rtype}")),
         }
     }
 
     /// Reads a mnemonic, in any letter case.
     pub fn parse(text: &str) -> Option<u16> {
-        let known = NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text)).map(|(number, _)| *number);
+        let known = names().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, number)| number);
         let number =
             || text.get(..4).filter(|word| word.eq_ignore_ascii_case("TYPE")).and_then(|_| text.get(4..)?.parse().ok());
         known.or_else(number)
@@ -113,6 +107,14 @@ pub mod option {
     }
 }
 
+/// Opcodes other than that of queries (IANA "DNS OpCodes").
+pub mod opcode {
+    /// RFC 1996
+    pub const NOTIFY: u8 = 4;
+    /// RFC 2136 §1.3
+    pub const UPDATE: u8 = 5;
+}
+
 /// Classes (RFC 1035 §3.2.4).
 pub mod class {
     /// Internet, the only class that muster serves.
@@ -135,8 +137,16 @@ pub enum Rcode {
     NotImp = 4,
     /// The zone or class is not served, or not for this client.
     Refused = 5,
-    /// A name that a DNAME redirects would be too long (RFC 6672 §2.2).
+    /// A name that a DNAME redirects would be too long (RFC 6672 §2.2), or that must not exist exists (RFC 2136 §2.2).
     YxDomain = 6,
+    /// An RRset that must not exist exists (RFC 2136 §2.2).
+    YxRrset = 7,
+    /// An RRset that must exist does not (RFC 2136 §2.2).
+    NxRrset = 8,
+    /// The zone is not served (RFC 2136 §2.2), or the signature is not valid (RFC 8945 §5.2).
+    NotAuth = 9,
+    /// A name is outside the zone of an update (RFC 2136 §2.2).
+    NotZone = 10,
     /// An EDNS version above 0 (RFC 6891 §6.1.3).
     BadVers = 16,
 }
@@ -152,6 +162,10 @@ impl fmt::Display for Rcode {
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
             Self::YxDomain => "YXDOMAIN",
+            Self::YxRrset => "YXRRSET",
+            Self::NxRrset => "NXRRSET",
+            Self::NotAuth => "NOTAUTH",
+            Self::NotZone => "NOTZONE",
             Self::BadVers => "BADVERS",
         })
     }
@@ -168,6 +182,10 @@ impl Rcode {
             Self::NotImp,
             Self::Refused,
             Self::YxDomain,
+            Self::YxRrset,
+            Self::NxRrset,
+            Self::NotAuth,
+            Self::NotZone,
             Self::BadVers,
         ];
         known.into_iter().find(|code| *code as u16 == number)
@@ -180,6 +198,20 @@ pub mod ede {
     pub const OTHER: u16 = 0;
     /// Part of the answer is the last known state of an unreachable node (RFC 8914 §4.4).
     pub const STALE_ANSWER: u16 = 3;
+    /// Whether a reply is secure cannot be determined (RFC 8914 §4.6).
+    pub const DNSSEC_INDETERMINATE: u16 = 5;
+    /// Validation failed (RFC 8914 §4.7).
+    pub const DNSSEC_BOGUS: u16 = 6;
+    /// The signatures have expired (RFC 8914 §4.8).
+    pub const SIGNATURE_EXPIRED: u16 = 7;
+    /// The signatures are not yet valid (RFC 8914 §4.9).
+    pub const SIGNATURE_NOT_YET_VALID: u16 = 8;
+    /// No key that a DS record names (RFC 8914 §4.10).
+    pub const DNSKEY_MISSING: u16 = 9;
+    /// No signatures in a signed zone (RFC 8914 §4.11).
+    pub const RRSIGS_MISSING: u16 = 10;
+    /// No proof of absence (RFC 8914 §4.13).
+    pub const NSEC_MISSING: u16 = 12;
     /// Expired NXDOMAIN (RFC 8914 §4.20).
     pub const STALE_NXDOMAIN: u16 = 19;
     /// The service exists, but none of its instances is healthy.
@@ -190,8 +222,14 @@ pub mod ede {
     pub const BLOCKED: u16 = 15;
     /// The client is not permitted (RFC 8914 §4.19).
     pub const PROHIBITED: u16 = 18;
+    /// The copy of a zone has expired (RFC 8914 §4.25).
+    pub const INVALID_DATA: u16 = 24;
     /// No upstream responds (RFC 8914 §4.23).
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    /// An upstream responds with an error to a question that validation needs (RFC 8914 §4.24).
+    pub const NETWORK_ERROR: u16 = 23;
+    /// Too many NSEC3 iterations (RFC 9276 §3.2).
+    pub const UNSUPPORTED_NSEC3_ITERATIONS: u16 = 27;
     /// A zone transfer, a class or an opcode that is not served.
     pub const NOT_SUPPORTED: u16 = 21;
 }

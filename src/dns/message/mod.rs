@@ -4,5 +4,9 @@
 
 pub mod codes;
 pub mod cookie;
+pub mod presentation;
 pub mod query;
+pub(crate) mod rdata;
 pub(crate) mod reader;
+pub mod record_types;
+pub(crate) mod record_walk;

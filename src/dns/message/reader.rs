@@ -28,6 +28,10 @@ impl<'p> Reader<'p> {
         self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
     }
 
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.take(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
     /// Skips a name, compressed or not. Reports whether it was the root.
     #[inline]
     pub(crate) fn skip_name(&mut self) -> Option<bool> {

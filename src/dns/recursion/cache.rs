@@ -1,11 +1,7 @@
 //! Cache of upstream replies.
-//!
-//! Bounded in memory; recently and frequently used entries stay (S3-FIFO). All workers share it: a hit takes the read lock of
-//! one of many shards for the time of a pointer clone. Since clients choose the names, keys are hashed with a secret (SipHash).
 
 use crate::model::dns_limits::CacheTtls;
 use std::{
-    hash::RandomState,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use quick_cache::{OptionsBuilder, Weighter, sync};
+use quick_cache::Weighter;
 
 use super::upstream_reply::{Age, Reply};
 use crate::{
-    dns::message::query::{LookupName, Query},
+    dns::{
+        bounded_cache::{BoundedCache, bounded},
+        message::query::{LookupName, Query},
+    },
     model::name::MAX_NAME,
 };
 
@@ -34,7 +33,7 @@ const RETRY: u64 = 5;
 
 /// The cache.
 pub struct Cache {
-    entries: sync::Cache<Box<[u8]>, Arc<Entry>, Weight, RandomState>,
+    entries: BoundedCache<Arc<Entry>, Weight>,
     bounds: CacheTtls,
 }
 
@@ -81,12 +80,22 @@ pub enum Hit {
 impl Key {
     /// Returns the key of a query for `name`.
     pub fn new(query: &Query<'_>, name: &LookupName) -> Self {
+        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+        Self::of(name, query.qtype, dnssec_ok, query.header.checking_disabled)
+    }
+
+    /// Returns the key of a question with DO and CD, whose reply is not validated.
+    pub fn unvalidated(name: &LookupName, qtype: u16) -> Self {
+        Self::of(name, qtype, true, true)
+    }
+
+    /// Returns the key of a question for `name` with these flags.
+    pub fn of(name: &LookupName, qtype: u16, dnssec_ok: bool, checking_disabled: bool) -> Self {
         let wire = name.wire();
         let mut octets = [0; MAX_NAME + 3];
         octets[..wire.len()].copy_from_slice(wire);
-        octets[wire.len()..wire.len() + 2].copy_from_slice(&query.qtype.to_be_bytes());
-        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
-        octets[wire.len() + 2] = u8::from(dnssec_ok) | u8::from(query.header.checking_disabled) << 1;
+        octets[wire.len()..wire.len() + 2].copy_from_slice(&qtype.to_be_bytes());
+        octets[wire.len() + 2] = u8::from(dnssec_ok) | u8::from(checking_disabled) << 1;
         Self { octets, len: wire.len() + 3 }
     }
 
@@ -99,15 +108,7 @@ impl Key {
 impl Cache {
     /// Returns an empty cache of at most `octets` octets.
     pub fn new(octets: usize, bounds: CacheTtls) -> Self {
-        let options = OptionsBuilder::new()
-            .weight_capacity(octets as u64)
-            .estimated_items_capacity((octets / TYPICAL).max(1))
-            .build();
-        // Building fails only without one of the two capacities.
-        #[allow(clippy::expect_used, reason = "proven above")]
-        let options = options.expect("the capacities are set");
-        let entries = sync::Cache::with_options(options, Weight, RandomState::new(), sync::DefaultLifecycle::default());
-        Self { entries, bounds }
+        Self { entries: bounded(octets, TYPICAL, Weight), bounds }
     }
 
     /// Returns the entry of a key; `now` is the Unix time.
@@ -131,7 +132,13 @@ impl Cache {
         Some(Hit::Stale { entry, tried, refresh })
     }
 
-    /// Stores a reply if it may be cached. A failure does not replace an answer that may still be served.
+    /// Returns the entry of a key that is within its TTL, without a request to refresh it.
+    pub fn fresh(&self, key: &[u8], now: Duration) -> Option<Arc<Entry>> {
+        self.entries.peek(key).filter(|entry| entry.age(now) < entry.reply.ttl())
+    }
+
+    /// Stores a reply if it may be cached. A failure does not replace an answer that may still be served: after a bogus reply,
+    /// that is a secure one only.
     pub fn put(&self, key: &[u8], reply: Reply, now: Duration) -> Arc<Entry> {
         let entry = Entry::new(reply.bounded(self.bounds.ttl, self.bounds.negative_ttl), now);
         if entry.reply.ttl() == 0 {
@@ -139,7 +146,7 @@ impl Cache {
         }
         if !entry.reply.is_answer()
             && let Some(old) = self.entries.peek(key)
-            && old.reply.is_answer()
+            && old.reply.may_stand_for(&entry.reply)
             && old.age(now) < old.reply.ttl().saturating_add(self.bounds.stale)
         {
             old.failed.store(now.as_secs(), Ordering::Relaxed);
@@ -201,6 +208,7 @@ impl Weighter<Box<[u8]>, Arc<Entry>> for Weight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::{message::codes::Rcode, recursion::validation::Security};
 
     const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
     const BOUNDS: CacheTtls = CacheTtls { ttl: 1000, negative_ttl: 100, stale: 500 };
@@ -262,6 +270,27 @@ mod tests {
         let never = Cache::new(1 << 20, CacheTtls { stale: 0, ..BOUNDS });
         never.put(b"k", reply(100, 0), at(0));
         assert_eq!(seen(&never, b"k", 100), None);
+    }
+
+    /// RFC 8767 leaves open whether a stale answer stands for a bogus one: a secure one does.
+    #[test]
+    fn bogus_reply_replaces_all_answers_but_secure_ones() {
+        for (security, expected) in [
+            (Security::Unvalidated, (Age::Fresh(0), Rcode::ServFail)),
+            (Security::Insecure, (Age::Fresh(0), Rcode::ServFail)),
+            (Security::Secure, (Age::Stale, Rcode::NoError)),
+        ] {
+            let cache = Cache::new(1 << 20, BOUNDS);
+            cache.put(b"k", reply(100, 0).with_security(security), at(0));
+            cache.put(b"k", reply(0, 2).with_security(Security::Bogus), at(101));
+            let hit = cache.get(b"k", at(101)).unwrap();
+            let (found, age) = hit.parts();
+            assert_eq!((age, found.rcode()), (expected.0, expected.1 as u16), "{security:?}");
+        }
+        let cache = Cache::new(1 << 20, BOUNDS);
+        cache.put(b"k", reply(0, 2).with_security(Security::Bogus), at(0));
+        assert_eq!(seen(&cache, b"k", 29), Some((Age::Fresh(29), false, true)), "longer than other failures");
+        assert_eq!(seen(&cache, b"k", 30), None);
     }
 
     /// RFC 9520 §3.2: failures are cached for a second. A TTL of 0 is not cached.

@@ -105,6 +105,8 @@ impl SpecialUse {
         let group = |owner, rtype, octets: Vec<u8>| Group {
             owner,
             zone: any,
+            signer: None,
+            wildcard: None,
             data: Data::Made(RRset { rtype, ttl: TTL, line: 0, records: vec![Rdata::fixed(octets)] }),
         };
         let mut answer = Answer::empty(self.rcode(name));

@@ -80,6 +80,49 @@ impl Forward {
         }
     }
 
+    /// Returns a question for a record of the chain of trust, from the cache of questions with DO and CD.
+    pub fn chain(name: &LookupName, rtype: u16) -> Self {
+        let fields = [rtype.to_be_bytes(), class::IN.to_be_bytes()].concat();
+        Self {
+            question: [name.wire(), &fields].concat().into(),
+            options: Box::default(),
+            dnssec_ok: true,
+            checking_disabled: true,
+            key: Key::unvalidated(name, rtype).as_bytes().into(),
+        }
+    }
+
+    /// Returns the question for an upstream whose reply is validated here: with DO, so that the upstream sends signatures, and CD, so
+    /// that it does not withhold what it finds bogus. The cache key stays that of the client's question.
+    pub fn for_validation(&self) -> Self {
+        Self { dnssec_ok: true, checking_disabled: true, ..self.clone() }
+    }
+
+    /// Reports whether the client takes signatures and proofs.
+    pub fn dnssec_ok(&self) -> bool {
+        self.dnssec_ok
+    }
+
+    /// Reports whether the client validates itself (RFC 4035 §3.2.2).
+    pub fn checking_disabled(&self) -> bool {
+        self.checking_disabled
+    }
+
+    /// The type in question.
+    pub fn qtype(&self) -> u16 {
+        self.field(4)
+    }
+
+    /// The class in question.
+    pub fn qclass(&self) -> u16 {
+        self.field(2)
+    }
+
+    fn field(&self, from_end: usize) -> u16 {
+        let at = self.question.len() - from_end;
+        u16::from_be_bytes([self.question[at], self.question[at + 1]])
+    }
+
     /// The cache key of the reply.
     pub fn key(&self) -> &[u8] {
         &self.key

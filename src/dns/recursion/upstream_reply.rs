@@ -4,7 +4,7 @@
 //! Relaying copies it and sets only the client's fields (id, flags, letter case of the question, OPT record) and the TTLs.
 //! No record is decoded, so none is lost.
 
-use self::record_walk::{Record, Walk};
+use super::validation::Security;
 use crate::dns::{
     answer::{
         Ede, UpstreamAnswer, UpstreamRecord,
@@ -13,16 +13,18 @@ use crate::dns::{
     message::{
         codes::{Rcode, class, ede, option, rtype},
         query::HEADER,
+        record_walk::{Record, Walk},
     },
 };
 
-mod record_walk;
 mod screening;
 #[cfg(test)]
 mod tests;
 
 /// TTL in seconds of a cached failure, which limits retries (RFC 9520 §3.2).
 const FAILURE_TTL: u32 = 1;
+/// TTL in seconds of a bogus reply: a corrected zone is back soon, and a name costs few validations (RFC 4035 §4.7, RFC 9520 §3.2).
+const BOGUS_TTL: u32 = 30;
 /// TTL in seconds of stale records in answers (RFC 8767 §4).
 const STALE_TTL: u32 = 30;
 
@@ -38,11 +40,14 @@ pub struct Reply {
     /// Response code with the upper bits of the OPT record (RFC 6891 §6.1.3).
     rcode: u16,
     authentic: bool,
+    security: Security,
     /// End-to-end options of the upstream's OPT record.
     options: Box<[u8]>,
     ttl: u32,
     /// True for NXDOMAIN and NODATA.
     negative: bool,
+    /// Target of the last CNAME of an answer without records of the type in question: the upstream does not know the target.
+    alias: Option<Box<[u8]>>,
 }
 
 /// Reason that a message is not a reply to the question.
@@ -145,10 +150,43 @@ impl Reply {
             ends: [end; 2],
             rcode: rcode as u16,
             authentic: false,
+            security: Security::Unvalidated,
             options: options.into(),
             ttl: FAILURE_TTL,
             negative: false,
+            alias: None,
         }
+    }
+
+    /// Returns the reply with its security status. Only a secure one is marked as authentic: the flag of the upstream does not count.
+    #[must_use]
+    pub fn with_security(self, security: Security) -> Self {
+        let ttl = if security == Security::Bogus { BOGUS_TTL } else { self.ttl };
+        Self { security, authentic: security == Security::Secure, ttl, ..self }
+    }
+
+    /// Returns the security status.
+    pub fn security(&self) -> Security {
+        self.security
+    }
+
+    /// Reports whether the reply, if it is stale, is a better answer than `failure` (RFC 8767 §4). A bogus reply may be an attack,
+    /// so only a secure one stands for it.
+    pub fn may_stand_for(&self, failure: &Self) -> bool {
+        self.is_answer() && (failure.security != Security::Bogus || self.security == Security::Secure)
+    }
+
+    /// Returns the Extended DNS Error of the reply.
+    pub fn error(&self) -> Option<(u16, String)> {
+        error_in(&self.options)
+    }
+
+    /// Returns the message with its flags, of a code below 16.
+    pub fn to_message(&self) -> Vec<u8> {
+        let mut octets = self.octets.to_vec();
+        octets[..2].fill(0);
+        (octets[2], octets[3]) = (0x81, 0x80 | (self.rcode & 0x0f) as u8);
+        octets
     }
 
     /// Returns the extended response code.
@@ -159,6 +197,11 @@ impl Reply {
     /// Reports whether the code is NOERROR or NXDOMAIN. With any other code, another upstream may answer.
     pub fn is_answer(&self) -> bool {
         self.rcode == Rcode::NoError as u16 || self.rcode == Rcode::NxDomain as u16
+    }
+
+    /// Returns the target, in wire form, of a CNAME that ends the answer; `None` if the answer has records of the type in question.
+    pub fn alias(&self) -> Option<&[u8]> {
+        self.alias.as_deref().filter(|_| self.is_answer())
     }
 
     /// Returns the TTL in seconds for caching; 0 forbids it.
@@ -180,7 +223,8 @@ impl Reply {
 
     /// Returns its size in memory in octets.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.octets.len() + 2 * self.ttls.len() + self.options.len()
+        let alias = self.alias.as_ref().map_or(0, |alias| alias.len());
+        size_of::<Self>() + self.octets.len() + 2 * self.ttls.len() + self.options.len() + alias
     }
 
     /// Returns the records as values, for an answer whose CNAME chain begins in our zones.
@@ -227,7 +271,7 @@ impl Reply {
 
     fn stale(&self) -> Ede<'static> {
         let code = if self.rcode == Rcode::NxDomain as u16 { ede::STALE_NXDOMAIN } else { ede::STALE_ANSWER };
-        Ede { code, text: "no upstream answers" }
+        Ede { code, text: "no upstream has a usable answer" }
     }
 
     /// Writes the reply for a client. If it does not fit, the additional section is dropped first without TC, then TC is set.
@@ -364,16 +408,19 @@ impl Unfinished {
             _ => FAILURE_TTL,
         };
         debug_assert!(self.octets.len() >= HEADER + question.len());
-        Ok(Reply {
+        let reply = Reply {
             octets: self.octets.into(),
             ttls: self.ttls.into(),
             ends: self.ends,
             rcode,
             authentic: head[3] & 0x20 != 0,
+            security: Security::Unvalidated,
             options: self.options.into(),
             ttl,
             negative: is_negative,
-        })
+            alias: None,
+        };
+        Ok(if self.found { reply } else { reply.with_alias() })
     }
 }
 

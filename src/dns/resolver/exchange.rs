@@ -19,11 +19,13 @@ use super::{error::UpstreamError, reachable::reachable, secure::Secure};
 use crate::{
     dns::{
         answer::Ede,
+        collector::Tap,
         message::codes::{Rcode, ede},
         recursion::{
             upstream_query::{Forward, Manners, Message},
             upstream_reply::{Reply, ReplyError},
         },
+        tap::{Kind, Protocol},
     },
     model::upstream_address::{UpstreamAddress, UpstreamTransport},
 };
@@ -79,7 +81,7 @@ pub(super) async fn ask(
 
 async fn once(upstream: &UpstreamAddress, secure: &Secure, message: &Message) -> Result<Reply, UpstreamError> {
     if upstream.transport == UpstreamTransport::Plain {
-        return datagram(reachable(upstream)?, message).await;
+        return datagram(reachable(upstream)?, message, secure.tap()).await;
     }
     parse_stream_reply(message, &secure.ask(upstream, &message.octets).await?)
 }
@@ -94,7 +96,7 @@ fn parse_stream_reply(message: &Message, octets: &[u8]) -> Result<Reply, Upstrea
     })
 }
 
-async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, UpstreamError> {
+async fn datagram(upstream: SocketAddr, message: &Message, tap: Option<&Tap>) -> Result<Reply, UpstreamError> {
     let any: SocketAddr = match upstream {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -102,6 +104,7 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Upst
     let socket = UdpSocket::bind(any).await?;
     socket.connect(upstream).await?;
     socket.send(&message.octets).await?;
+    let tapped = tap.map(|tap| tap.forwarded(Protocol::Udp, socket.local_addr(), upstream, &message.octets));
     let mut octets = vec![0; DATAGRAM];
     let mut folded: Option<Instant> = None;
     loop {
@@ -112,24 +115,32 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Upst
                 timeout_at(deadline, socket.recv(&mut octets)).await.map_err(|_| UpstreamError::OtherCase)??
             }
         };
-        match message.reply(&octets[..len]) {
+        let parsed = message.reply(&octets[..len]);
+        if let (Some(tapped), false) = (&tapped, matches!(parsed, Err(ReplyError::Foreign))) {
+            tapped.response(Kind::Forwarder, &octets[..len]);
+        }
+        match parsed {
             Ok(reply) => return Ok(reply),
             Err(ReplyError::Foreign) => {}
             Err(ReplyError::OtherCase) => drop(folded.get_or_insert_with(|| Instant::now() + GRACE)),
             Err(ReplyError::Malformed) => return Err(UpstreamError::Malformed),
             Err(ReplyError::HeaderOnly(code)) => return Err(UpstreamError::HeaderOnly(code)),
-            Err(ReplyError::Truncated) => return stream(upstream, message).await,
+            Err(ReplyError::Truncated) => return stream(upstream, message, tap).await,
         }
     }
 }
 
-async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, UpstreamError> {
+async fn stream(upstream: SocketAddr, message: &Message, tap: Option<&Tap>) -> Result<Reply, UpstreamError> {
     let mut stream = TcpStream::connect(upstream).await?;
     stream.set_nodelay(true)?;
     let mut framed = (message.octets.len() as u16).to_be_bytes().to_vec();
     framed.extend_from_slice(&message.octets);
     stream.write_all(&framed).await?;
+    let tapped = tap.map(|tap| tap.forwarded(Protocol::Tcp, stream.local_addr(), upstream, &message.octets));
     let mut octets = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut octets).await?;
+    if let Some(tapped) = tapped {
+        tapped.response(Kind::Forwarder, &octets);
+    }
     parse_stream_reply(message, &octets)
 }

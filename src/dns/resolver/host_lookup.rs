@@ -97,6 +97,7 @@ impl HostLookup {
                 allow: vec![ClientRange::Loopback],
                 routes: recursion.routes.clone(),
                 rebind_protection: recursion.rebind_protection.clone(),
+                validation: recursion.validation.clone(),
                 cache: recursion.cache.clone(),
                 loop_detector: recursion.loop_detector.clone(),
             })
@@ -110,6 +111,8 @@ impl HostLookup {
             recursion,
             audience,
             serves_transfers: false,
+            serves_updates: false,
+            signer: None,
         };
         Self { tables, resolver, settings: Arc::new(settings), allow_loopback }
     }
@@ -201,7 +204,7 @@ impl HostLookup {
             }
             (Decision::Resolve(pending), Some(resolver)) => {
                 let resolved = resolver.resolve(CLIENT, &pending.forward).await;
-                pending.relay(resolved.parts(), &mut reply);
+                pending.relay(&self.tables.load(), resolved.parts(), &mut reply);
             }
             (Decision::Resolve(_), None) => return Err(HostLookupError::NoResolver),
             (Decision::Drop(_) | Decision::Defer | Decision::Await | Decision::Transfer, _) => {

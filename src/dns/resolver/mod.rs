@@ -3,7 +3,7 @@
 //! ```text
 //! question ─► flights ─► (same question in flight?) ─► pool ─► exchange ─► upstreams
 //!                 │                                    (selected by routes)
-//!                 └─◄─ cache ◄─ screen ◄─ reply
+//!                 └─◄─ cache ◄─ screen ◄─ validation ◄─ reply
 //! ```
 //!
 //! A question takes a place at once, so none waits for others. `flights` and `upstreams` are core: the one shares the places
@@ -14,11 +14,13 @@ mod exchange;
 mod fetch;
 mod flights;
 pub mod host_lookup;
-mod reachable;
+pub(super) mod reachable;
 mod screen;
 mod secure;
+mod sources;
 pub mod system;
 mod upstreams;
+mod validation;
 
 use std::{
     net::IpAddr,
@@ -39,23 +41,29 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::info;
 
-pub use self::secure::Authorities;
 use self::{
     fetch::Pool,
     flights::{FlightId, Flights},
     screen::Screen,
     secure::Secure,
+    sources::Sources,
+    validation::Validator,
 };
+pub use super::tls_client::Authorities;
 use super::{
     answer::Ede,
-    message::codes::{Rcode, ede},
+    collector::Tap,
+    message::{
+        codes::{Rcode, ede},
+        query::LookupName,
+    },
     recursion::{
         cache::{Cache, Entry, Hit},
         loop_detection::LoopDetector,
         rebinding::RebindProtection,
-        route,
         upstream_query::Forward,
         upstream_reply::{Age, Reply},
+        validation::{Security, ValidationScope},
     },
     socket,
     zone::Tables,
@@ -90,10 +98,14 @@ pub struct Options {
     pub tables: Arc<ArcSwap<Tables>>,
     /// Names whose replies must not have private addresses; `None`: no names.
     pub rebind_protection: Option<RebindProtection>,
+    /// Names whose replies are validated; `None`: no names.
+    pub validation: Option<Arc<ValidationScope>>,
     /// Metrics of upstreams.
     pub upstream_metrics: metrics::Upstreams,
     /// Metrics of the resolver.
     pub metrics: metrics::Resolver,
+    /// Records messages to and from upstreams.
+    pub tap: Option<Tap>,
 }
 
 /// Handle of the resolver.
@@ -120,10 +132,8 @@ type Waiting = Option<oneshot::Sender<Arc<Entry>>>;
 
 struct Shared {
     flights: Mutex<Flights<Waiting, AbortOnDropHandle<()>>>,
-    default: Arc<Pool>,
-    routes: Vec<(Name, Arc<Pool>)>,
-    cache: Arc<Cache>,
-    screen: Screen,
+    sources: Arc<Sources>,
+    validator: Option<Validator>,
     metrics: metrics::Resolver,
     runtime: Handle,
     shutdown: CancellationToken,
@@ -146,7 +156,10 @@ impl Resolver {
             let fresh = |entry| Resolved { entry, age: Age::Fresh(0) };
             match entry {
                 Ok(entry) if entry.reply.is_answer() => fresh(entry),
-                Ok(entry) => resolver.stale(&forward).unwrap_or(fresh(entry)),
+                Ok(entry) => match resolver.stale(&forward) {
+                    Some(stale) if stale.entry.reply.may_stand_for(&entry.reply) => stale,
+                    _ => fresh(entry),
+                },
                 Err(_) => resolver.stale(&forward).unwrap_or_else(|| {
                     let text = "replaced by newer questions, or the resolver is stopping";
                     let reply = Reply::bare(Rcode::ServFail, Ede { code: ede::OTHER, text }, forward.question());
@@ -182,9 +195,22 @@ impl Shared {
         }
     }
 
+    /// Returns the reply of the upstreams, validated if it has to be.
+    async fn reply(&self, forward: &Forward) -> Reply {
+        let sources = &self.sources;
+        let Some(validator) = &self.validator else { return sources.ask(forward).await };
+        if !validator.validates(forward, sources.private_suffix(forward.name())) {
+            return sources.ask(forward).await.with_security(Security::Unvalidated);
+        }
+        let reply = sources.ask(&forward.for_validation()).await;
+        let tables = sources.screen.tables();
+        let is_own = |name: &LookupName| tables.is_authoritative_for(name);
+        validator.validate(reply, forward, is_own, |name| sources.private_suffix(name)).await
+    }
+
     /// Returns the stale reply to a question.
     fn stale(&self, forward: &Forward) -> Option<Resolved> {
-        match self.cache.get(forward.key(), socket::now()) {
+        match self.sources.cache.get(forward.key(), socket::now()) {
             Some(Hit::Stale { entry, .. }) if forward.is_shared() => Some(Resolved { entry, age: Age::Stale }),
             _ => None,
         }
@@ -212,14 +238,11 @@ struct InFlight {
 
 impl InFlight {
     async fn run(self, forward: Forward) {
-        let Shared { default, routes, cache, screen, .. } = &*self.resolver;
-        let route = route(routes, forward.name());
-        let pool = route.map_or(default, |(_, pool)| pool);
-        // A route for the root replaces the default upstreams.
-        let is_public = route.is_none_or(|(suffix, _)| *suffix == Name::root());
-        let reply = screen.screen(fetched(pool, &forward).await, &forward, is_public);
+        let sources = &self.resolver.sources;
+        let reply = self.resolver.reply(&forward).await;
+        let reply = sources.screen.screen(reply, &forward, sources.is_public(forward.name()));
         let entry = match forward.is_shared() {
-            true => cache.put(forward.key(), reply, socket::now()),
+            true => sources.cache.put(forward.key(), reply, socket::now()),
             false => Entry::new(reply, socket::now()),
         };
         for to in self.resolver.finish(self.flight).into_iter().flatten() {
@@ -246,19 +269,20 @@ fn most_waiting() -> usize {
 /// Starts a resolver on the current runtime; the returned future follows the upstreams and ends all flights at `shutdown`.
 pub fn start(options: Options, shutdown: CancellationToken) -> (Resolver, impl Future<Output = ()>) {
     let Options { mut upstreams, routes, cache, loop_detector, authorities, .. } = options;
-    let Options { tables, rebind_protection, upstream_metrics, metrics, .. } = options;
-    let secure = Arc::new(Secure::new(authorities));
+    let Options { tables, rebind_protection, validation, upstream_metrics, metrics, tap, .. } = options;
+    let secure = Arc::new(Secure::new(authorities, tap));
     let pool_of = |servers: &[UpstreamAddress]| Arc::new(Pool::new(servers, secure.clone(), upstream_metrics.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
         routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
     let pools = routes.iter().map(|(_, pool)| pool.clone()).chain([default.clone()]).collect();
+    let screen = Screen::new(tables, rebind_protection, metrics.clone());
+    let sources = Arc::new(Sources { default, routes, cache, screen });
+    let validator = validation.map(|scope| Validator::new(scope, sources.clone().chain(), metrics.clone()));
     let shared = Arc::new(Shared {
         flights: Mutex::new(Flights::new(most_waiting())),
-        default,
-        routes,
-        cache,
-        screen: Screen::new(tables, rebind_protection, metrics.clone()),
+        sources,
+        validator,
         metrics,
         runtime: Handle::current(),
         shutdown,
@@ -280,11 +304,11 @@ async fn run(
             () = shared.shutdown.cancelled() => break,
             Ok(()) = upstreams.changed() => {
                 let servers = upstreams.borrow_and_update().clone();
-                if shared.default.replace(&servers) {
+                if shared.sources.default.replace(&servers) {
                     info!(servers = %list(&servers), "upstreams");
                     changed.send_replace(());
                     // Another network may resolve names differently.
-                    shared.cache.clear();
+                    shared.sources.cache.clear();
                 }
             }
         }
@@ -309,13 +333,6 @@ async fn detect_loops(pools: Vec<Arc<Pool>>, loop_detector: Arc<LoopDetector>, m
 
 fn list(servers: &[UpstreamAddress]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-async fn fetched(pool: &Pool, forward: &Forward) -> Reply {
-    pool.fetch(forward).await.unwrap_or_else(|text| {
-        let error = Ede { code: ede::NO_REACHABLE_AUTHORITY, text: &text };
-        Reply::bare(Rcode::ServFail, error, forward.question())
-    })
 }
 
 /// Returns an unpredictable generator for ids, ports and letter case.

@@ -49,8 +49,13 @@ impl Screen {
         Reply::bare(Rcode::NoError, Ede { code: ede::BLOCKED, text: &text }, forward.question())
     }
 
+    /// Returns the current tables of our zones.
+    pub(super) fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
     /// Removes records of names in our zones, which only this server has. Names below a delegation belong to other servers.
-    fn without_own_names(&self, reply: Reply, forward: &Forward) -> Reply {
+    pub(super) fn without_own_names(&self, reply: Reply, forward: &Forward) -> Reply {
         let tables = self.tables.load();
         let is_ours = |name: &LookupName| tables.is_authoritative_for(name);
         if !reply.has_owner(is_ours) {

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,19 +22,22 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{OnceCell, mpsc, oneshot},
-    task::{JoinSet, spawn_blocking},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
-};
+use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use super::{error::UpstreamError, reachable::reachable};
-use crate::model::upstream_address::{UpstreamAddress, UpstreamTransport};
+use crate::{
+    dns::{
+        collector::{Tap, TappedQuery},
+        tap::{Kind, Protocol},
+        tls_client::{Authorities, TlsClient},
+    },
+    model::upstream_address::{UpstreamAddress, UpstreamTransport},
+};
 
 /// Idle timeout of a connection (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
 const IDLE: Duration = Duration::from_secs(9);
@@ -50,38 +54,59 @@ const MAX_MESSAGE: usize = 65_535;
 /// Media type of messages over HTTPS (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
 
-/// Reads the certificate authorities that this host trusts; takes milliseconds.
-pub type Authorities = fn() -> RootCertStore;
-
 /// Connections to the encrypted upstreams.
 pub(super) struct Secure {
-    authorities: Authorities,
-    /// Authorities read when the first connection was opened.
-    roots: OnceCell<Arc<RootCertStore>>,
+    client: Arc<TlsClient>,
     connections: Mutex<HashMap<UpstreamAddress, mpsc::Sender<PendingQuery>>>,
+    tap: Option<Tap>,
 }
 
 /// Query, and the receiver of its reply.
 struct PendingQuery {
     message: Vec<u8>,
     to: oneshot::Sender<Result<Vec<u8>, UpstreamError>>,
+    /// The query at the tap, once it is sent.
+    tapped: Option<TappedQuery>,
+}
+
+/// Records the messages of one connection, if there is a tap.
+#[derive(Clone)]
+struct ConnectionTap {
+    tap: Option<Tap>,
+    protocol: Protocol,
+    own: SocketAddr,
+    upstream: SocketAddr,
+}
+
+impl ConnectionTap {
+    fn new(tap: Option<Tap>, protocol: Protocol, stream: &TlsStream<TcpStream>) -> io::Result<Self> {
+        let stream = stream.get_ref().0;
+        Ok(Self { tap, protocol, own: stream.local_addr()?, upstream: stream.peer_addr()? })
+    }
+
+    /// Records a query that was just sent.
+    fn sent(&self, message: &[u8]) -> Option<TappedQuery> {
+        self.tap.as_ref().map(|tap| tap.forwarded(self.protocol, Ok(self.own), self.upstream, message))
+    }
 }
 
 impl Secure {
     /// Creates an empty set of connections.
-    pub(super) fn new(authorities: Authorities) -> Self {
-        Self { authorities, roots: OnceCell::new(), connections: Mutex::default() }
+    pub(super) fn new(authorities: Authorities, tap: Option<Tap>) -> Self {
+        Self { client: Arc::new(TlsClient::new(authorities)), connections: Mutex::default(), tap }
+    }
+
+    /// Returns what records the messages of all upstreams.
+    pub(super) fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
     }
 
     /// Sends a message to an upstream and returns the reply. Has no timeout of its own.
     pub(super) async fn ask(&self, server: &UpstreamAddress, message: &[u8]) -> Result<Vec<u8>, UpstreamError> {
-        let authorities = self.authorities;
-        let read = async || Arc::new(spawn_blocking(authorities).await.unwrap_or_else(|_| RootCertStore::empty()));
-        let roots = self.roots.get_or_init(read).await;
         loop {
-            let (connection, is_new) = self.connection(server, roots);
+            let (connection, is_new) = self.connection(server);
             let (to, reply) = oneshot::channel();
-            let sent = connection.send(PendingQuery { message: message.to_vec(), to }).await;
+            let sent = connection.send(PendingQuery { message: message.to_vec(), to, tapped: None }).await;
             match reply.await {
                 Ok(result) if sent.is_ok() => return result,
                 _ if is_new => return Err(UpstreamError::Io(io::ErrorKind::ConnectionAborted.into())),
@@ -90,7 +115,7 @@ impl Secure {
         }
     }
 
-    fn connection(&self, server: &UpstreamAddress, roots: &Arc<RootCertStore>) -> (mpsc::Sender<PendingQuery>, bool) {
+    fn connection(&self, server: &UpstreamAddress) -> (mpsc::Sender<PendingQuery>, bool) {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = connections.get(server).filter(|connection| !connection.is_closed()) {
             return (connection.clone(), false);
@@ -98,20 +123,25 @@ impl Secure {
         connections.retain(|_, connection| !connection.is_closed());
         let (connection, queries) = mpsc::channel(QUEUE);
         connections.insert(server.clone(), connection.clone());
-        tokio::spawn(serve(server.clone(), roots.clone(), queries));
+        tokio::spawn(serve(server.clone(), self.client.clone(), self.tap.clone(), queries));
         (connection, true)
     }
 }
 
 /// Opens a connection and serves its queries until it ends.
-async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut queries: mpsc::Receiver<PendingQuery>) {
+async fn serve(
+    server: UpstreamAddress,
+    client: Arc<TlsClient>,
+    tap: Option<Tap>,
+    mut queries: mpsc::Receiver<PendingQuery>,
+) {
     let opened =
-        timeout(OPEN_TIMEOUT, open(&server, roots)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        timeout(OPEN_TIMEOUT, open(&server, &client)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let ended = match (opened, &server.transport) {
         (Ok(stream), UpstreamTransport::Https { name, path }) => {
-            https(stream, &server, name.as_deref(), path, &mut queries).await
+            https(stream, tap, &server, name.as_deref(), path, &mut queries).await
         }
-        (Ok(stream), _) => tls(stream, &mut queries).await,
+        (Ok(stream), _) => tls(stream, tap, &mut queries).await,
         (Err(error), _) => {
             // All waiting queries fail with the error.
             let text = error.to_string();
@@ -127,33 +157,25 @@ async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut queries: 
     }
 }
 
-async fn open(server: &UpstreamAddress, roots: Arc<RootCertStore>) -> io::Result<TlsStream<TcpStream>> {
-    let (name, protocol) = match &server.transport {
-        UpstreamTransport::Https { name, .. } => (name, &b"h2"[..]),
-        UpstreamTransport::Tls(name) => (name, &b"dot"[..]),
-        UpstreamTransport::Plain => (&None, &b"dot"[..]),
-    };
-    let name = match name {
-        Some(name) => ServerName::try_from(name.to_string()).map_err(io::Error::other)?,
-        None => ServerName::from(server.address.ip()),
-    };
-    let versions = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let versions = versions.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let mut config = versions.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
+async fn open(server: &UpstreamAddress, client: &TlsClient) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(reachable(server)?).await?;
     stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    client.connect(server, stream).await
 }
 
 /// Exchanges messages with a length prefix; replies may come in any order (RFC 7858 §3.3).
-async fn tls(mut stream: TlsStream<TcpStream>, queries: &mut mpsc::Receiver<PendingQuery>) -> io::Result<()> {
+async fn tls(
+    mut stream: TlsStream<TcpStream>,
+    tap: Option<Tap>,
+    queries: &mut mpsc::Receiver<PendingQuery>,
+) -> io::Result<()> {
+    let tap = ConnectionTap::new(tap, Protocol::Tls, &stream)?;
     let mut waiting = HashMap::<u16, PendingQuery>::new();
     let (mut input, mut next, mut deadline) = (Vec::new(), 0_u16, Instant::now() + IDLE);
     loop {
         tokio::select! {
             query = queries.recv(), if waiting.len() < PIPELINE => {
-                let Some(query) = query else { return Ok(()) };
+                let Some(mut query) = query else { return Ok(()) };
                 // Ids are assigned per connection; fewer than half of them are in use.
                 while waiting.contains_key(&next) {
                     next = next.wrapping_add(1);
@@ -164,9 +186,10 @@ async fn tls(mut stream: TlsStream<TcpStream>, queries: &mut mpsc::Receiver<Pend
                 if waiting.is_empty() {
                     deadline = Instant::now() + REPLY_TIMEOUT;
                 }
-                waiting.insert(next, query);
                 stream.write_all(&framed).await?;
                 stream.flush().await?;
+                query.tapped = tap.sent(&framed[2..]);
+                waiting.insert(next, query);
             }
             read = stream.read_buf(&mut input) => {
                 if read? == 0 {
@@ -176,6 +199,9 @@ async fn tls(mut stream: TlsStream<TcpStream>, queries: &mut mpsc::Receiver<Pend
                     if let Some(id) = frame.first_chunk()
                         && let Some(query) = waiting.remove(&u16::from_be_bytes(*id))
                     {
+                        if let Some(tapped) = &query.tapped {
+                            tapped.response(Kind::Forwarder, frame);
+                        }
                         let reply = [&query.message[..2], &frame[2..]].concat();
                         let _ = query.to.send(Ok(reply));
                     }
@@ -201,6 +227,7 @@ fn first_frame(input: &[u8]) -> Option<(&[u8], usize)> {
 /// Sends each message as an HTTP/2 request, concurrently.
 async fn https(
     stream: TlsStream<TcpStream>,
+    tap: Option<Tap>,
     server: &UpstreamAddress,
     name: Option<&str>,
     path: &str,
@@ -210,6 +237,7 @@ async fn https(
         Some(name) => format!("https://{name}:{}{path}", server.address.port()),
         None => format!("https://{}{path}", server.address),
     };
+    let tap = ConnectionTap::new(tap, Protocol::Https, &stream)?;
     let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = opened.map_err(io::Error::other)?;
     tokio::pin!(connection);
@@ -220,9 +248,9 @@ async fn https(
             ended = &mut connection => return ended.map_err(io::Error::other),
             query = queries.recv(), if running.len() < PIPELINE => {
                 let Some(query) = query else { return Ok(()) };
-                let (sender, uri) = (sender.clone(), uri.clone());
+                let (sender, uri, tap) = (sender.clone(), uri.clone(), tap.clone());
                 running.spawn(async move {
-                    let posted = timeout(REPLY_TIMEOUT, post(sender, uri, &query.message)).await;
+                    let posted = timeout(REPLY_TIMEOUT, post(sender, uri, &tap, &query.message)).await;
                     let posted = posted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                     let is_alive = posted.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
                     // After a broken connection the query is retried over a new one.
@@ -244,11 +272,17 @@ async fn https(
     }
 }
 
-async fn post(mut sender: SendRequest<Full<Bytes>>, uri: String, message: &[u8]) -> io::Result<Vec<u8>> {
+async fn post(
+    mut sender: SendRequest<Full<Bytes>>,
+    uri: String,
+    tap: &ConnectionTap,
+    message: &[u8],
+) -> io::Result<Vec<u8>> {
     // The id is 0, so that equal queries are equal to HTTP caches (RFC 8484 §4.1).
     let body = [&[0, 0], message.get(2..).unwrap_or_default()].concat();
     let request = Request::builder().method(Method::POST).version(Version::HTTP_2).uri(uri);
     let request = request.header(CONTENT_TYPE, MEDIA_TYPE).header(ACCEPT, MEDIA_TYPE);
+    let tapped = tap.sent(&body);
     let request = request.body(Full::from(body)).map_err(io::Error::other)?;
     let response = sender.send_request(request).await;
     let response = response.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))?;
@@ -257,6 +291,9 @@ async fn post(mut sender: SendRequest<Full<Bytes>>, uri: String, message: &[u8])
     }
     let reply = Limited::new(response.into_body(), MAX_MESSAGE).collect().await.map_err(io::Error::other)?;
     let mut reply = reply.to_bytes().to_vec();
+    if let Some(tapped) = tapped {
+        tapped.response(Kind::Forwarder, &reply);
+    }
     if let Some(id) = reply.first_chunk_mut::<2>() {
         id.copy_from_slice(&message[..2]);
     }

@@ -4,8 +4,12 @@
 //! [`Engine`](super::engine::Engine).
 
 pub(super) mod accept;
+pub mod backends;
 pub mod connection_quota;
 pub mod encrypted;
+mod error_reply;
+mod notify_message;
 pub mod tcp;
 pub mod transfers;
 pub mod udp;
+pub mod updates;

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::{self, IpAddr, SocketAddr},
+    net::{self, Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::Range,
     pin::Pin,
     sync::Arc,
@@ -20,24 +20,23 @@ use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Protocol, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{
-    accept::accept,
-    connection_quota::ConnectionQuota,
-    transfers::{self, Transfers},
-};
+use super::{accept::accept, backends::Backends, connection_quota::ConnectionQuota, transfers};
 use crate::{
     dns::{
+        collector::TappedQuery,
         engine::{Client, Decision, Engine, Origin, Pending, Transport},
         recursion::upstream_query::Forward,
-        resolver::Resolver,
         socket,
+        tap::{self, Flow, Kind},
+        update::message::is_update,
         zone::Tables,
     },
     metrics::Tally,
@@ -56,6 +55,9 @@ const LAST_QUERIES: Duration = Duration::from_millis(250);
 const BACKLOG: i32 = 1024;
 /// Maximum length of a query in octets, as over UDP. A longer length prefix closes the connection.
 pub(crate) const MAX_QUERY: usize = 4096;
+/// Connections that may send an update longer than [`MAX_QUERY`] at the same time. It has up to 65,535 octets, and is kept in memory
+/// before its signature can be verified.
+const MAX_LONG_UPDATES: usize = 64;
 /// Octets per read; a longer message takes several reads.
 const READ: usize = 4096;
 /// Octets of output after which answers are written, even if more queries are buffered.
@@ -89,37 +91,63 @@ pub struct Shared {
     pub tables: Arc<ArcSwap<Tables>>,
     /// Connection quota of all listeners.
     pub clients: Arc<ConnectionQuota>,
-    /// Resolver of names outside our zones.
-    pub resolver: Option<Resolver>,
-    /// Server of transfers and signed messages.
-    pub transfers: Option<Transfers>,
+    /// Resolver, server of transfers, and tap.
+    pub backends: Backends,
     /// Query counters.
     pub tally: Arc<Tally>,
     /// Stops accepting at once, and ends connections when they are idle.
     pub shutdown: CancellationToken,
 }
 
+/// The own end of a connection that was not read.
+const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
+/// Permits for long updates, of all connections of the process.
+static LONG_UPDATES: Semaphore = Semaphore::const_new(MAX_LONG_UPDATES);
+
 impl Shared {
+    /// Returns the transport and both ends of a connection of a client. Without a tap, the own end is not read.
+    pub(crate) fn flow(&self, protocol: tap::Protocol, stream: &TcpStream, client: SocketAddr) -> Flow {
+        let own = self.backends.tap.as_ref().and_then(|_| stream.local_addr().ok());
+        Flow { protocol, initiator: client, responder: own.unwrap_or(UNKNOWN) }
+    }
+
     /// Returns the reply to one message of a message-oriented transport (HTTPS, QUIC); `None` if the message gets no reply.
-    pub(crate) async fn respond(&self, mut engine: Engine, packet: &[u8], address: IpAddr) -> Option<Vec<u8>> {
-        let now = socket::now();
+    pub(crate) async fn respond(&self, mut engine: Engine, packet: &[u8], flow: Flow) -> Option<Vec<u8>> {
+        let (now, address) = (socket::now(), flow.initiator.ip());
+        let Backends { resolver, transfers, tap } = &self.backends;
+        let tapped = tap.as_ref().map(|tap| tap.query(flow));
         let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
         let mut reply = Vec::new();
-        let account = match engine.answer(&self.tables.load(), packet, origin, &mut reply) {
+        let decision = engine.answer(&self.tables.load(), packet, origin, &mut reply);
+        if let Some(tapped) = &tapped {
+            tapped.decided(&decision, packet, &reply);
+        }
+        let account = match decision {
             Decision::Reply(account) | Decision::Drop(account) => account,
             Decision::ReplyAndRefresh(account, forward) => {
-                self.resolver.as_ref()?.refresh(address, &forward);
+                resolver.as_ref()?.refresh(address, &forward);
                 account
             }
             Decision::Resolve(pending) => {
-                let found = self.resolver.as_ref()?.resolve(address, &pending.forward).await;
-                pending.relay(found.parts(), &mut reply)
+                let found = resolver.as_ref()?.resolve(address, &pending.forward).await;
+                let account = pending.relay(&self.tables.load(), found.parts(), &mut reply);
+                if let Some(tapped) = tapped {
+                    tapped.response(Kind::Client, &reply);
+                }
+                account
             }
             Decision::Transfer => {
-                let transfers = self.transfers.as_ref()?;
+                let (transfers, kind) = (transfers.as_ref()?, transfers::kind(packet));
+                if let Some(tapped) = &tapped {
+                    tapped.query(kind, packet);
+                }
                 // The transport has one reply for each message, as UDP has.
                 let mut replies = transfers.serve(packet.to_vec(), Origin { transport: Transport::Udp, ..origin });
                 let reply = replies.recv().await?;
+                if let Some(tapped) = tapped {
+                    tapped.response(kind, &reply);
+                }
                 self.tally.count(transfers::account(packet, &reply));
                 return Some(reply);
             }
@@ -141,7 +169,8 @@ where
     let serve = move |stream, client: SocketAddr| {
         let (shared, engine) = (shared.clone(), engine.clone());
         async move {
-            if let Err(error) = serve_connection(stream, client.ip(), &shared, engine).await {
+            let flow = shared.flow(tap::Protocol::Tcp, &stream, client);
+            if let Err(error) = serve_connection(stream, flow, &shared, engine).await {
                 debug!(%client, %error, "TCP connection ended");
             }
         }
@@ -152,11 +181,14 @@ where
 /// Serves one connection. An idle connection holds neither buffers nor an engine, so that thousands of them cost little memory.
 pub(crate) async fn serve_connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    address: IpAddr,
+    flow: Flow,
     shared: &Shared,
     engine: impl Fn() -> Engine + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
+    let address = flow.initiator.ip();
+    let Backends { resolver, transfers, tap } = &shared.backends;
     let mut input = Vec::new();
+    let mut long_update = None;
     let mut waiting = JoinSet::<Vec<u8>>::new();
     let (mut is_open, mut is_stopping) = (true, false);
     let mut deadline = Instant::now() + shared.clients.idle_timeout();
@@ -189,7 +221,8 @@ pub(crate) async fn serve_connection(
         loop {
             let now = socket::now();
             let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
-            let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally);
+            let tapped = tap.as_ref().map(|tap| tap.query(flow));
+            let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally, tapped.as_ref());
             let Burst { done, answered, output, pending, refresh, next, transfer } = burst;
             let transfer = transfer.map(|range| input[range].to_vec());
             input.drain(..done);
@@ -197,26 +230,37 @@ pub(crate) async fn serve_connection(
                 // An incomplete message does not extend the idle timeout.
                 deadline = Instant::now() + shared.clients.idle_timeout();
             }
-            if let Some(resolver) = &shared.resolver {
+            if let Some(resolver) = resolver {
                 refresh.iter().for_each(|forward| resolver.refresh(address, forward));
                 for pending in pending {
                     let (resolved, tally) = (resolver.resolve(address, &pending.forward), shared.tally.clone());
+                    let (tables, tapped) = (shared.tables.clone(), tapped.clone());
                     waiting.spawn(async move {
                         let found = resolved.await;
                         let mut reply = Vec::new();
-                        tally.count(pending.relay(found.parts(), &mut reply));
+                        tally.count(pending.relay(&tables.load(), found.parts(), &mut reply));
+                        if let Some(tapped) = tapped {
+                            tapped.response(Kind::Client, &reply);
+                        }
                         tally.took(socket::now().saturating_sub(now), 1);
                         reply
                     });
                 }
             }
             write(&mut stream, &output).await?;
-            if let (Some(packet), Some(transfers)) = (transfer, &shared.transfers) {
+            if let (Some(packet), Some(transfers)) = (transfer, transfers) {
+                let kind = transfers::kind(&packet);
+                if let Some(tapped) = &tapped {
+                    tapped.query(kind, &packet);
+                }
                 let mut replies = transfers.serve(packet.clone(), origin);
                 let mut is_first = true;
                 while let Some(reply) = replies.recv().await {
                     if std::mem::take(&mut is_first) {
                         shared.tally.count(transfers::account(&packet, &reply));
+                        if let Some(tapped) = &tapped {
+                            tapped.response(kind, &reply);
+                        }
                     }
                     write(&mut stream, &framed(&reply)).await?;
                 }
@@ -229,7 +273,17 @@ pub(crate) async fn serve_connection(
             }
             match next {
                 Next::Continue => {}
-                Next::Read => break,
+                Next::Read => {
+                    long_update = None;
+                    break;
+                }
+                Next::ReadUpdate => {
+                    if long_update.is_none() {
+                        long_update = LONG_UPDATES.try_acquire().ok();
+                    }
+                    is_open &= long_update.is_some() && transfers.is_some();
+                    break;
+                }
                 Next::Close => {
                     is_open = false;
                     break;
@@ -299,12 +353,21 @@ enum Next {
     Continue,
     /// Read more octets.
     Read,
+    /// Read more octets of a long update.
+    ReadUpdate,
     /// Close: the peer is not a DNS client.
     Close,
 }
 
 /// Answers the complete messages, up to [`FLUSH`] octets of output.
-fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tally: &Tally) -> Burst {
+fn answer(
+    input: &[u8],
+    tables: &Tables,
+    mut engine: Engine,
+    origin: Origin,
+    tally: &Tally,
+    tapped: Option<&TappedQuery>,
+) -> Burst {
     let (output, pending, refresh) = (Vec::new(), Vec::new(), Vec::new());
     let mut burst = Burst { done: 0, answered: 0, output, pending, refresh, next: Next::Read, transfer: None };
     let mut reply = Vec::new();
@@ -318,6 +381,9 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tal
         if let Some(account) = decision.account() {
             tally.count(account);
             burst.answered += 1;
+        }
+        if let Some(tapped) = tapped {
+            tapped.decided(&decision, message, &reply);
         }
         match decision {
             Decision::Reply(_) => {}
@@ -340,10 +406,11 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tal
         burst.output.extend((reply.len() as u16).to_be_bytes());
         burst.output.extend_from_slice(&reply);
     }
-    if let [high, low, ..] = input[burst.done..]
+    if let [high, low, ref message @ ..] = input[burst.done..]
         && usize::from(u16::from_be_bytes([high, low])) > MAX_QUERY
     {
-        burst.next = Next::Close;
+        let is_long = engine.serves_updates() && (message.len() < 3 || is_update(message));
+        burst.next = if is_long { Next::ReadUpdate } else { Next::Close };
     }
     burst
 }

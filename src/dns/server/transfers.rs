@@ -1,4 +1,4 @@
-//! Server of zone transfers and of messages that are signed with TSIG.
+//! Server of zone transfers, of updates, of NOTIFY, and of messages that are signed with TSIG.
 //!
 //! Each message has a task. It verifies the signature, and answers a transfer in as many messages as the zone needs, any other
 //! query like every other server does, with a signature. A zone is encoded on a thread for blocking work, a few messages ahead
@@ -17,6 +17,11 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use super::{
+    error_reply::error,
+    notify_message,
+    updates::{self, Published, Updates},
+};
 use crate::{
     clock::unix_now,
     dns::{
@@ -25,6 +30,8 @@ use crate::{
             codes::{Rcode, rtype},
             query::{CLASSIC_UDP, HEADER, LookupName, Query},
         },
+        refresh::Notified,
+        tap,
         transfer::{
             access::Access,
             journal::Journal,
@@ -33,10 +40,8 @@ use crate::{
             request::{Form, Reply, Wanted},
             tsig::{self, Keys, Signer, TsigError, Verified},
         },
-        zone::{
-            Tables,
-            static_names::{Kind, Zone},
-        },
+        update::message::{is_signed, is_update, zone_name},
+        zone::{Tables, static_names::Zone},
     },
     metrics::{Account, Source, TransferOutcome, Transfers as Counts},
     model::name::Name,
@@ -63,10 +68,16 @@ pub struct Settings {
     pub engine: Arc<engine::Settings>,
     /// Published tables.
     pub tables: Arc<ArcSwap<Tables>>,
+    /// Changes with each publication.
+    pub published: watch::Receiver<()>,
     /// Changes of the zones.
     pub journal: Arc<Mutex<Journal>>,
     /// The primary of the generated zones.
     pub primary: watch::Receiver<Primary>,
+    /// Server of updates; `None` without dynamic zones.
+    pub updates: Option<Updates>,
+    /// Secondary zones, which take NOTIFY.
+    pub notified: Vec<Notified>,
     /// Metrics.
     pub counts: Counts,
 }
@@ -87,19 +98,24 @@ enum Refusal {
     Access,
     #[error("node {0} is the primary of the generated zones: list it in the secondary as well")]
     OtherPrimary(String),
-    #[error("names with the scheme of Consul are not transferred: they are computed")]
-    Computed,
+    #[error("there is no copy of this secondary zone, or it has expired")]
+    Unavailable,
+    #[error(
+        "copies of a zone that is signed online have no signatures: list it in `dns.transfer.unsigned` if that is wanted"
+    )]
+    Signed,
     #[error("{MAX_TRANSFERS} other transfers are under way")]
     Busy,
 }
 
 impl Refusal {
-    fn rcode(&self) -> u8 {
+    fn rcode(&self) -> Rcode {
         match self {
-            Self::Malformed => 1,
-            // NOTAUTH (RFC 5936 §2.2.1)
-            Self::NoZone => 9,
-            Self::Access | Self::OtherPrimary(_) | Self::Computed | Self::Busy => 5,
+            Self::Malformed => Rcode::FormErr,
+            Self::Unavailable => Rcode::ServFail,
+            // RFC 5936 §2.2.1
+            Self::NoZone => Rcode::NotAuth,
+            Self::Access | Self::OtherPrimary(_) | Self::Signed | Self::Busy => Rcode::Refused,
         }
     }
 }
@@ -131,10 +147,23 @@ impl Transfers {
 
 impl Shared {
     async fn serve(&self, packet: Vec<u8>, origin: Origin, replies: mpsc::Sender<Vec<u8>>) {
-        let (message, mut signer) = match self.verify(packet, origin) {
+        if let Some(updates) = self.settings.updates.as_ref().filter(|_| is_update(&packet)) {
+            return self.update(updates, packet, origin, &replies).await;
+        }
+        let mut name = LookupName::default();
+        // The parser of queries does not look for signatures of other opcodes.
+        let is_signed = match notify_message::is_notify(&packet) {
+            true => is_signed(&packet),
+            false => Query::parse(&packet, &mut name).is_ok_and(|query| query.is_signed),
+        };
+        let (message, mut signer) = match self.verify(packet, is_signed, origin) {
             Ok(verified) => verified,
             Err(reply) => return drop(replies.send(reply).await),
         };
+        if notify_message::is_notify(&message) {
+            let reply = self.take_notify(&message, origin, signer.as_ref());
+            return self.send(reply, signer.as_mut(), origin, &replies).await;
+        }
         let mut name = LookupName::default();
         let Ok(query) = Query::parse(&message, &mut name) else {
             return self.send(error(&message, Refusal::Malformed.rcode()), signer.as_mut(), origin, &replies).await;
@@ -148,15 +177,16 @@ impl Shared {
         if let Err(refusal) = self.transfer(&message, &query, &name, &mut signer, origin, &replies).await {
             let key = signer.as_ref().map(|signer| signer.key().name().to_string());
             info!(client = shown, zone = %shown_name(&name), key, reason = %refusal, "zone transfer refused");
-            self.settings.counts.transfer(TransferOutcome::Refused);
+            let tables = self.settings.tables.load();
+            let zone = tables.zone_named(name.wire()).map(|zone| &zone.origin);
+            self.settings.counts.transfer(zone, TransferOutcome::Refused);
             self.send(error(&message, refusal.rcode()), signer.as_mut(), origin, &replies).await;
         }
     }
 
     /// Verifies the signature of a message, if it has one. The error is the reply.
-    fn verify(&self, packet: Vec<u8>, origin: Origin) -> Result<(Vec<u8>, Option<Signer>), Vec<u8>> {
-        let mut name = LookupName::default();
-        if !Query::parse(&packet, &mut name).is_ok_and(|query| query.is_signed) {
+    fn verify(&self, packet: Vec<u8>, is_signed: bool, origin: Origin) -> Result<(Vec<u8>, Option<Signer>), Vec<u8>> {
+        if !is_signed {
             return Ok((packet, None));
         }
         let now = unix_now().as_secs();
@@ -165,15 +195,46 @@ impl Shared {
             Ok(Verified { message, signer }) => Ok((message, Some(signer))),
             Err(mut fault) => {
                 let client = origin.client.map(|client| client.address.to_string()).unwrap_or_default();
-                info!(client, %fault, "signed message refused");
+                info!(client, zone = zone_name(&packet).map(|name| shown_name(&name)), %fault, "signed message refused");
                 self.settings.counts.bad_signature();
-                // FORMERR for a malformed record, else NOTAUTH (RFC 8945 §5.2).
-                let rcode = if matches!(fault, TsigError::Malformed) { 1 } else { 9 };
-                let mut reply = error(&packet, rcode);
+                // RFC 8945 §5.2
+                let rcode = if matches!(fault, TsigError::Malformed) { Rcode::FormErr } else { Rcode::NotAuth };
+                let mut reply = if is_update(&packet) { updates::error(&packet, rcode) } else { error(&packet, rcode) };
                 fault.append_to(&mut reply, now);
                 Err(reply)
             }
         }
+    }
+
+    /// Carries out an update and answers it.
+    async fn update(&self, updates: &Updates, packet: Vec<u8>, origin: Origin, replies: &mpsc::Sender<Vec<u8>>) {
+        let is_signed = is_signed(&packet);
+        let client = origin.client.map(|client| client.address);
+        let (reply, signer) = match self.verify(packet, is_signed, origin) {
+            Ok((message, Some(mut signer))) => {
+                let published =
+                    Published { tables: self.settings.tables.clone(), changes: self.settings.published.clone() };
+                let reply = updates.answer(&published, &message, signer.key().name(), client).await;
+                return self.send(reply, Some(&mut signer), origin, replies).await;
+            }
+            Ok((message, None)) => (updates.refuse_unsigned(&self.settings.tables.load(), &message, client), None),
+            Err(reply) => (reply, None),
+        };
+        self.send(reply, signer, origin, replies).await;
+    }
+
+    /// Takes a NOTIFY message, and returns the reply.
+    fn take_notify(&self, message: &[u8], origin: Origin, signer: Option<&Signer>) -> Vec<u8> {
+        let client = origin.client.map(|client| client.address);
+        let key = signer.map(|signer| signer.key().name());
+        let (zone, outcome) = notify_message::take(&self.settings.notified, message, client, key);
+        let shown = client.map(|client| client.to_string()).unwrap_or_default();
+        let zone = zone.map(|zone| zone.to_string());
+        match &outcome {
+            Ok(()) => debug!(client = shown, zone, "NOTIFY received"),
+            Err(reason) => info!(client = shown, zone, %reason, "NOTIFY refused"),
+        }
+        notify_message::reply(message, &outcome)
     }
 
     /// Answers a query other than for a transfer from our zones.
@@ -242,6 +303,7 @@ impl Shared {
             self.send(reply, signer.as_mut(), origin, replies).await;
             return Ok(());
         }
+        let zone_name = zone.origin.clone();
         let waited = timeout(MAX_WAIT, self.permits.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = waited else { return Err(Refusal::Busy) };
         let (journal, replies, signer) = (self.settings.journal.clone(), replies.clone(), signer.take());
@@ -249,21 +311,22 @@ impl Shared {
         let started = Instant::now();
         let sent = spawn_blocking(move || {
             let _permit = permit;
-            send_zone(&tables, &request, &journal, signer, &replies).map(|sent| (sent, request))
+            send_zone(&tables, &request, &journal, signer, &replies)
         });
         match sent.await {
-            Ok(Some((Sent { form, serial, messages, octets }, request))) => {
-                self.settings.counts.transfer(match form {
+            Ok(Some(Sent { form, serial, messages, octets })) => {
+                let outcome = match form {
                     Form::Whole => TransferOutcome::Whole,
                     Form::Incremental => TransferOutcome::Incremental,
                     Form::Current => TransferOutcome::Current,
-                });
-                let (zone, took) = (request.origin.to_string(), started.elapsed());
+                };
+                self.settings.counts.transfer(Some(&zone_name), outcome);
+                let (zone, took) = (zone_name.to_string(), started.elapsed());
                 let key = key.map(|key| key.to_string());
                 info!(client = shown, zone, key, serial, ?form, messages, octets, ?took, "zone transfer sent");
             }
             Ok(None) => {
-                self.settings.counts.transfer(TransferOutcome::Aborted);
+                self.settings.counts.transfer(Some(&zone_name), TransferOutcome::Aborted);
                 debug!(client = shown, "zone transfer ended by the client");
             }
             Err(error) => warn!(client = shown, %error, "zone transfer failed"),
@@ -273,8 +336,11 @@ impl Shared {
 
     /// Checks whether this node sends the zone.
     fn check(&self, zone: &Zone) -> Result<(), Refusal> {
-        if zone.kind == Kind::Consul {
-            return Err(Refusal::Computed);
+        if zone.unavailable().is_some() {
+            return Err(Refusal::Unavailable);
+        }
+        if !self.settings.access.allows_copies_of(zone) {
+            return Err(Refusal::Signed);
         }
         match self.settings.primary.borrow().other_sender(zone.kind) {
             Some(node) => Err(Refusal::OtherPrimary(node.to_string())),
@@ -332,20 +398,6 @@ fn soa_only(tables: &Tables, zone: &Zone, request: &Request) -> Vec<u8> {
     only
 }
 
-/// Returns a reply with a code, and the question of the request if it has one.
-fn error(request: &[u8], rcode: u8) -> Vec<u8> {
-    let mut name = LookupName::default();
-    let question = Query::parse(request, &mut name).map(|query| query.question).unwrap_or_default();
-    let mut reply = vec![0; HEADER];
-    reply[..2].copy_from_slice(request.get(..2).unwrap_or(&[0, 0]));
-    let flags = request.get(2).copied().unwrap_or_default();
-    // Opcode and RD of the request.
-    (reply[2], reply[3]) = (0x80 | flags & 0x79, rcode);
-    reply[5] = u8::from(!question.is_empty());
-    reply.extend_from_slice(question);
-    reply
-}
-
 /// Returns a reply without records and with the TC bit.
 fn truncated(reply: &[u8]) -> Vec<u8> {
     let mut name = LookupName::default();
@@ -362,10 +414,14 @@ fn truncated(reply: &[u8]) -> Vec<u8> {
 pub(super) fn account(packet: &[u8], reply: &[u8]) -> Account {
     let mut name = LookupName::default();
     let qtype = Query::parse(packet, &mut name).map_or(0, |query| query.qtype);
-    let rcode = reply.get(3).and_then(|flags| Rcode::from_number(u16::from(flags & 0x0f)));
+    let rcode = reply.get(3).map(|flags| u16::from(flags & 0x0f));
     let truncated = reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
-    let rcode = rcode.map(|rcode| rcode as u16);
     Account { qtype, source: Source::Zone, rcode, truncated, tier: None }
+}
+
+/// Returns the kind of a message for the server of transfers.
+pub(super) fn kind(packet: &[u8]) -> tap::Kind {
+    if is_update(packet) { tap::Kind::Update } else { tap::Kind::Auth }
 }
 
 /// Returns a name for the log.

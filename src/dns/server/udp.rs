@@ -32,14 +32,16 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-use self::batch::{BATCH, Deferred, Exchange, ReplyPath};
-use super::transfers::{self, Transfers};
+use self::batch::{BATCH, Deferred, Exchange, ReplyPath, SocketTap};
+use super::{backends::Backends, transfers};
 use crate::{
+    clock::unix_now,
     dns::{
+        collector::TappedQuery,
         engine::{Client, Decision, Engine, Origin, Pending, Transport},
         recursion::upstream_query::Forward,
-        resolver::Resolver,
         socket,
+        tap::Kind,
         zone::Tables,
     },
     metrics::{Account, Dns, Tally, Transport as By, Writers},
@@ -130,8 +132,7 @@ pub fn serve<E: Fn() -> Engine>(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
     engine: E,
-    resolver: Option<Resolver>,
-    transfers: Option<Transfers>,
+    backends: Backends,
     metrics: &Dns,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + use<E>> {
@@ -141,12 +142,14 @@ pub fn serve<E: Fn() -> Engine>(
     batch::prepare(&socket)?;
     let (deferred, queue) = sync_channel(SLOW_QUEUE);
     let waiting = TaskTracker::new();
+    let bound = socket.local_addr()?;
+    let tap = backends.tap.clone().map(|tap| SocketTap { tap, bound });
     let slow = SlowWorker {
         socket: Arc::new(socket.try_clone()?),
         tables: Cache::new(tables.clone()),
         engine: engine(),
-        resolver,
-        transfers,
+        backends,
+        tap: tap.clone(),
         runtime: Handle::current(),
         waiting: waiting.clone(),
         // Written by the slow thread and by tasks that wait for upstreams.
@@ -156,7 +159,7 @@ pub fn serve<E: Fn() -> Engine>(
     let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
     let (fast, tally) = (engine(), metrics.tally(By::Udp, Writers::One));
     thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-        let exchange = Exchange::new(socket, deferred);
+        let exchange = Exchange::new(socket, deferred, tap);
         Worker { exchange, tables: Cache::new(tables), engine: fast, tally, stop }.run();
         // The worker has dropped its end of the queue: the slow thread drains it and ends.
         let _ = slow.join();
@@ -180,8 +183,8 @@ struct SlowWorker {
     socket: Arc<UdpSocket>,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
     engine: Engine,
-    resolver: Option<Resolver>,
-    transfers: Option<Transfers>,
+    backends: Backends,
+    tap: Option<SocketTap>,
     runtime: Handle,
     /// Queries that wait for an upstream or for the server of transfers.
     waiting: TaskTracker,
@@ -225,6 +228,9 @@ impl SlowWorker {
         if let Some(account) = decision.account() {
             count(&self.tally, account, reply_path.since);
         }
+        if let Some(tapped) = self.tapped(&reply_path) {
+            tapped.decided(&decision, &query, &reply);
+        }
         match decision {
             Decision::Reply(_) => reply_path.send(&self.socket, reply),
             Decision::ReplyAndRefresh(_, forward) => {
@@ -242,32 +248,43 @@ impl SlowWorker {
     }
 
     fn resolve(&self, pending: Pending, reply_path: ReplyPath) {
-        let Some(resolver) = &self.resolver else { return };
+        let Some(resolver) = &self.backends.resolver else { return };
         if self.waiting.len() >= MAX_UNANSWERED {
             return self.tally.overload(1);
         }
-        let (socket, tally) = (self.socket.clone(), self.tally.clone());
+        let (socket, tally, mut tables) = (self.socket.clone(), self.tally.clone(), self.tables.clone());
         let resolved = resolver.resolve(reply_path.client, &pending.forward);
+        let tapped = self.tapped(&reply_path);
         let answer = async move {
             let found = resolved.await;
             let mut reply = Vec::new();
-            count(&tally, pending.relay(found.parts(), &mut reply), reply_path.since);
+            count(&tally, pending.relay(tables.load(), found.parts(), &mut reply), reply_path.since);
+            if let Some(tapped) = tapped {
+                tapped.response(Kind::Client, &reply);
+            }
             reply_path.send(&socket, reply);
         };
         self.waiting.spawn_on(answer, &self.runtime);
     }
 
     fn transfer(&self, query: Vec<u8>, reply_path: ReplyPath) {
-        let Some(transfers) = &self.transfers else { return };
+        let Some(transfers) = &self.backends.transfers else { return };
         if self.waiting.len() >= MAX_UNANSWERED {
             return self.tally.overload(1);
         }
         let (socket, tally) = (self.socket.clone(), self.tally.clone());
         let _runtime = self.runtime.enter();
         let mut replies = transfers.serve(query.clone(), origin(reply_path.client));
+        let (tapped, kind) = (self.tapped(&reply_path), transfers::kind(&query));
+        if let Some(tapped) = &tapped {
+            tapped.query(kind, &query);
+        }
         let answer = async move {
             if let Some(reply) = replies.recv().await {
                 count(&tally, transfers::account(&query, &reply), reply_path.since);
+                if let Some(tapped) = tapped {
+                    tapped.response(kind, &reply);
+                }
                 reply_path.send(&socket, reply);
             }
         };
@@ -275,9 +292,15 @@ impl SlowWorker {
     }
 
     fn refresh(&self, reply_path: &ReplyPath, forward: &Forward) {
-        if let Some(resolver) = &self.resolver {
+        if let Some(resolver) = &self.backends.resolver {
             resolver.refresh(reply_path.client, forward);
         }
+    }
+
+    /// Returns the query at the tap, if there is one.
+    fn tapped(&self, reply_path: &ReplyPath) -> Option<TappedQuery> {
+        let SocketTap { tap, bound } = self.tap.as_ref()?;
+        Some(tap.query_at(reply_path.flow(*bound), unix_now().saturating_sub(reply_path.since.elapsed())))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{name::Name, recursion_access::ClientRange};
+use crate::{
+    dns::zone::static_names::Zone,
+    model::{name::Name, recursion_access::ClientRange},
+};
 
 /// Clients that may copy zones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,12 +14,20 @@ pub struct Access {
     pub networks: Vec<ClientRange>,
     /// Names of TSIG keys whose holders may copy zones from anywhere.
     pub keys: Vec<Name>,
+    /// Zones that are signed online, and copied without signatures.
+    pub unsigned: Vec<Name>,
 }
 
 impl Access {
     /// Reports whether no client may copy zones.
     pub fn is_empty(&self) -> bool {
         self.networks.is_empty() && self.keys.is_empty()
+    }
+
+    /// Reports whether a zone may be copied. Signatures are made for each answer, so that a copy of a zone that is signed online has
+    /// none: a secondary would answer what validators reject.
+    pub fn allows_copies_of(&self, zone: &Zone) -> bool {
+        zone.keys.is_none() || self.unsigned.contains(&zone.origin)
     }
 
     /// Reports whether a client may copy zones; `key` is the name of the key that signed its request.
@@ -43,7 +54,7 @@ mod tests {
     fn zones_are_copied_from_listed_networks_or_with_listed_keys() {
         let [xfr, other] = ["xfr", "other"].map(|name| Name::parse(name).unwrap());
         let network = ClientRange::Network { address: "192.0.2.0".parse().unwrap(), prefix: 24 };
-        let access = Access { networks: vec![network], keys: vec![xfr.clone()] };
+        let access = Access { networks: vec![network], keys: vec![xfr.clone()], unsigned: Vec::new() };
         let cases = [
             ("192.0.2.9", None, true),
             ("198.51.100.9", None, false),

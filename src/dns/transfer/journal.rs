@@ -1,23 +1,31 @@
 //! Changes of the zones, for incremental transfers (RFC 1995).
 //!
-//! The journal keeps the tables before each change, which share most of their content with the newest ones, and the names that
-//! the change touched. The differences between two serials are computed for a request: the records of these names in both.
+//! The journal keeps the generated tables before each change, which share most of their content with the newest ones, and the names
+//! that the change touched. The differences between two serials are computed for a request: the records of these names in both.
+//! Of static zones it keeps the former records of changed names.
+//!
+//! Differences lead from one content to another. Two contents with one serial cannot be told apart by it, so a zone whose content
+//! changes without a later serial has no differences from that serial and earlier ones.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use crate::{
     dns::{
-        answer::contents::{Owners, ZoneRrset},
-        zone::{Tables, service::Service, static_names::Zone},
+        answer::contents::ZoneRrset,
+        transfer::static_changes::{NotRaised, ZoneChange, compare},
+        zone::{Tables, generated_part::GeneratedZones, serial::is_later, service::Service, static_names::Zone},
     },
     model::{catalog::Touched, name::Name},
 };
 
 /// Largest number of changes that are kept: minutes of a cluster with several changes a second.
 const MAX_CHANGES: usize = 2_000;
-/// Largest memory in octets of the services that the kept tables do not share with newer ones.
+/// Largest memory in octets of the services and zones that the kept tables do not share with newer ones.
 const MAX_OCTETS: usize = 16 << 20;
-/// Largest number of names in the differences. A secondary that lacks more receives the whole zone.
+/// Largest number of changed names in the differences. A secondary that lacks more receives the whole zone.
 const MAX_NAMES: usize = 50_000;
 
 /// Changes of the zones, the newest last. A clone shares them: differences are computed from a clone, so that the publisher never
@@ -26,16 +34,20 @@ const MAX_NAMES: usize = 50_000;
 pub struct Journal {
     changes: VecDeque<Arc<Change>>,
     octets: usize,
+    generated: GeneratedZones,
+    /// Latest serial of each static zone that more than one content may have had.
+    ambiguous: BTreeMap<Name, u32>,
 }
 
 #[derive(Debug)]
 struct Change {
-    before: Arc<Tables>,
+    /// Tables without the records of static zones.
+    before: Tables,
     touched: Touched,
     /// True if this node was the primary of the generated zones when it published `before`.
     is_own: bool,
-    /// True if zone files changed.
-    has_files: bool,
+    /// Zones whose files, updates or copies changed.
+    zones: BTreeMap<Name, ZoneChange>,
     octets: usize,
 }
 
@@ -51,22 +63,47 @@ pub struct Differences {
 }
 
 impl Journal {
-    /// Records a change of the tables `before`. `is_own` if their generated serial was that of this node; `has_files` if zone
-    /// files changed.
-    pub fn push(&mut self, before: Arc<Tables>, is_own: bool, touched: &Touched, has_files: bool) {
+    /// Records a change of the tables `before` to `now`. `is_own` if their generated serial was that of this node; `has_files` if
+    /// zone files or dynamic zones changed. Returns the zones whose content changed while their serial did not rise.
+    pub fn push(
+        &mut self,
+        before: &Tables,
+        now: &Tables,
+        is_own: bool,
+        touched: Touched,
+        has_files: bool,
+    ) -> Vec<NotRaised> {
         let services = touched.services.iter().filter_map(|name| before.service(name.as_bytes()));
-        let octets = services.map(Service::size).sum();
+        let is_replaced = |zone: &&Zone| {
+            has_files
+                && zone.kind.has_live_names()
+                && now.zone_named(zone.origin.wire()).is_none_or(|newer| !Arc::ptr_eq(&newer.names, &zone.names))
+        };
+        let replaced = before.zones().filter(is_replaced).map(|zone| zone.names.size());
+        let (zones, not_raised) = if has_files { compare(before, now, MAX_NAMES) } else { Default::default() };
+        let octets = services.map(Service::size).sum::<usize>()
+            + replaced.sum::<usize>()
+            + zones.values().map(ZoneChange::size).sum::<usize>();
+        for NotRaised { zone, former, .. } in &not_raised {
+            let known = self.ambiguous.entry(zone.clone()).or_insert(*former);
+            if is_later(*former, *known) {
+                *known = *former;
+            }
+        }
         self.octets += octets;
-        self.changes.push_back(Arc::new(Change { before, is_own, touched: touched.clone(), has_files, octets }));
+        let before = before.generated_part(&mut self.generated);
+        self.changes.push_back(Arc::new(Change { before, touched, is_own, zones, octets }));
         while self.changes.len() > MAX_CHANGES || self.octets > MAX_OCTETS {
-            let Some(oldest) = self.changes.pop_front() else { return };
+            let Some(oldest) = self.changes.pop_front() else { break };
             self.octets -= oldest.octets;
         }
+        not_raised
     }
 
     /// Forgets all changes: serials of another node follow.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        // The serials of zone files stay.
+        *self = Self { ambiguous: std::mem::take(&mut self.ambiguous), ..Self::default() };
     }
 
     /// Returns the number of changes.
@@ -82,49 +119,94 @@ impl Journal {
     /// Returns the differences of a zone from a serial to the tables `now`; `None` if the journal does not reach back, or a
     /// transfer of the whole zone is shorter.
     pub fn differences(&self, now: &Tables, zone: &Zone, serial: u32) -> Option<Differences> {
-        let has_serial = |change: &Arc<Change>| {
-            let known = zone_of(&change.before, &zone.origin);
-            known.is_some_and(|(zone, of)| of == serial && (change.is_own || zone.soa.serial.is_some()))
-        };
-        // Of several tables with this serial the newest: the serial of a zone file stays while services change.
+        match zone.kind.has_live_names() {
+            true => self.generated_differences(now, zone, serial),
+            false => self.static_differences(now, zone, serial),
+        }
+    }
+
+    fn generated_differences(&self, now: &Tables, zone: &Zone, serial: u32) -> Option<Differences> {
+        let has_serial = |change: &Arc<Change>| change.is_own && change.before.serial() == serial;
         let from = self.changes.iter().rposition(has_serial)?;
         let before = &self.changes[from].before;
-        let (old_zone, _) = zone_of(before, &zone.origin)?;
-        let mut owners = Owners::new();
+        let old_zone = before.zone_named(zone.origin.wire())?;
+        let mut owners = Folded::default();
         for change in self.changes.iter().skip(from) {
             // Also names between both versions: a service that came and went, or an instance that did.
             for tables in [now, before, &change.before] {
-                owners.append(&mut tables.touched_names(zone, &change.touched));
+                owners.add(tables.touched_names(zone, &change.touched));
             }
-            if change.has_files {
-                for zone in [old_zone, zone] {
-                    owners.extend(zone.names.iter().map(|(owner, _)| Box::from(owner)));
-                }
+            match change.zones.get(&zone.origin) {
+                Some(ZoneChange::Names(former)) => owners.add(former.names.keys().cloned()),
+                Some(ZoneChange::Whole) => return None,
+                None => {}
             }
-            if owners.len() > MAX_NAMES {
+            if owners.0.len() > MAX_NAMES {
                 return None;
             }
         }
-        let (mut removed, mut added) = (Vec::new(), Vec::new());
-        for owner in owners {
-            let (old, new) = (before.rrsets_of(old_zone, &owner), now.rrsets_of(zone, &owner));
-            removed.extend(without(&old, &new));
-            added.extend(without(&new, &old));
+        let old = |owner: &[u8]| before.rrsets_of(old_zone, owner);
+        Some(between(now, zone, before.soa_rdata(old_zone), owners.0.into_values().map(|owner| (old(&owner), owner))))
+    }
+
+    fn static_differences(&self, now: &Tables, zone: &Zone, serial: u32) -> Option<Differences> {
+        if self.ambiguous.get(&zone.origin).is_some_and(|latest| !is_later(serial, *latest)) {
+            return None;
         }
-        let old_soa = before.soa_rdata(old_zone);
-        Some(Differences { old_soa, removed, added })
+        let mut names = BTreeMap::new();
+        for change in self.changes.iter().rev() {
+            let former = match change.zones.get(&zone.origin) {
+                Some(ZoneChange::Names(former)) => former,
+                Some(ZoneChange::Whole) => return None,
+                None => continue,
+            };
+            // The records of the oldest version count.
+            names.extend(former.names.iter());
+            if names.len() > MAX_NAMES {
+                return None;
+            }
+            if former.serial == Some(serial) {
+                let old = names.into_iter().map(|(owner, sets)| (sets.clone(), owner.clone()));
+                return Some(between(now, zone, former.soa.clone(), old));
+            }
+        }
+        None
     }
 }
 
-fn zone_of<'t>(tables: &'t Tables, origin: &Name) -> Option<(&'t Zone, u32)> {
-    let zone = tables.zone_named(origin.wire())?;
-    Some((zone, tables.serial_of(zone)))
+/// Returns the differences from old RRsets of owner names.
+fn between(
+    now: &Tables,
+    zone: &Zone,
+    old_soa: (u32, Box<[u8]>),
+    names: impl Iterator<Item = (Vec<ZoneRrset>, Box<[u8]>)>,
+) -> Differences {
+    let (mut removed, mut added) = (Vec::new(), Vec::new());
+    for (old, owner) in names {
+        let new = now.rrsets_of(zone, &owner);
+        removed.extend(without(&old, &new));
+        added.extend(without(&new, &old));
+    }
+    Differences { old_soa, removed, added }
+}
+
+/// Owner names by their lower case: an instance may have changed the letter case of its name, which is one name.
+#[derive(Default)]
+struct Folded(BTreeMap<Vec<u8>, Box<[u8]>>);
+
+impl Folded {
+    /// Adds names that are not known in another letter case.
+    fn add(&mut self, owners: impl IntoIterator<Item = Box<[u8]>>) {
+        for owner in owners {
+            self.0.entry(owner.to_ascii_lowercase()).or_insert(owner);
+        }
+    }
 }
 
 /// Returns the records of `these` that `others` lack. Records with another TTL are other records.
 fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
     let lacking = these.iter().filter_map(|set| {
-        let other = others.iter().find(|other| (&other.owner, other.rtype) == (&set.owner, set.rtype));
+        let other = others.iter().find(|other| other.is_same(set));
         let other = other.filter(|other| other.ttl == set.ttl);
         let is_new = |rdata: &[u8]| other.is_none_or(|other| !other.rdata.iter().any(|known| **known == *rdata));
         let rdata: Vec<Box<[u8]>> = set.rdata.iter().filter(|rdata| is_new(rdata)).cloned().collect();
@@ -142,7 +224,7 @@ mod tests {
         dns::zone::Settings,
         model::{
             name::label,
-            zone::{StaticRecord, ZoneFile},
+            zone::{Source, StaticRecord, ZoneFile, with_serial},
         },
     };
 
@@ -150,16 +232,13 @@ mod tests {
 
     /// A zone with this serial, and address records of these hosts and addresses.
     fn file(serial: u32, hosts: &[(u8, u8, u32)]) -> Arc<ZoneFile> {
-        let origin = Name::parse("example.org").unwrap();
-        let record = |owner: Name, rtype, ttl, rdata| StaticRecord { owner, rtype, ttl, rdata, line: 1, column: 1 };
-        let mut soa = origin.wire().repeat(2);
-        soa.extend([serial, 60, 60, 60, 60].iter().flat_map(|number| number.to_be_bytes()));
-        let mut records = vec![record(origin.clone(), 6, 300, soa)];
+        let mut zone = with_serial("example.org", serial, Source::Files);
         for (host, address, ttl) in hosts {
-            let owner = origin.prepend([format!("h{host}").as_bytes()]).unwrap();
-            records.push(record(owner, 1, *ttl, vec![192, 0, 2, *address]));
+            let owner = zone.origin.prepend([format!("h{host}").as_bytes()]).unwrap();
+            let rdata = vec![192, 0, 2, *address];
+            zone.records.push(StaticRecord { owner, rtype: 1, ttl: *ttl, rdata, line: 1, column: 1 });
         }
-        Arc::new(ZoneFile { origin, records, warnings: Vec::new(), files: Default::default() })
+        Arc::new(zone)
     }
 
     fn records(tables: &Tables) -> Records {
@@ -183,9 +262,10 @@ mod tests {
         for serial in 1..30 {
             let hosts: Vec<_> =
                 (0..random.u8(0..20)).map(|_| (random.u8(..9), random.u8(..9), random.u32(1..3))).collect();
-            let before = Arc::new(tables.clone());
+            let before = tables.clone();
             tables.set_zones(&[file(serial, &hosts)]);
-            journal.push(before, true, &Touched::default(), true);
+            let not_raised = journal.push(&before, &tables, true, Touched::default(), true);
+            assert_eq!(not_raised, [], "{serial}");
             versions.push((serial, records(&tables)));
         }
         let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
@@ -211,13 +291,104 @@ mod tests {
     #[test]
     fn oldest_changes_are_forgotten() {
         let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
-        let tables = Arc::new(Tables::new(settings));
+        let tables = Tables::new(settings);
         let mut journal = Journal::default();
         for _ in 0..MAX_CHANGES + 9 {
-            journal.push(tables.clone(), true, &Touched::default(), false);
+            journal.push(&tables, &tables, true, Touched::default(), false);
         }
         assert_eq!(journal.len(), MAX_CHANGES);
         journal.clear();
         assert!(journal.is_empty());
+    }
+
+    /// Publishes versions of a zone: serial, and number of hosts. Returns the newest tables, the journal, and the versions whose serial
+    /// did not rise.
+    fn publish(versions: &[(u32, u8)]) -> (Tables, Journal, Vec<u32>) {
+        let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
+        let mut tables = Tables::new(settings);
+        let (mut journal, mut not_raised) = (Journal::default(), Vec::new());
+        for (serial, hosts) in versions {
+            let before = tables.clone();
+            let hosts: Vec<_> = (0..*hosts).map(|host| (host, 1, 60)).collect();
+            tables.set_zones(&if *serial == 0 { Vec::new() } else { vec![file(*serial, &hosts)] });
+            let found = journal.push(&before, &tables, true, Touched::default(), true);
+            not_raised.extend(found.into_iter().filter(|found| found.is_file).filter_map(|found| found.serial));
+        }
+        (tables, journal, not_raised)
+    }
+
+    /// A secondary may have either content of a serial, so it receives the whole zone.
+    #[test]
+    fn serial_of_several_contents_has_no_differences() {
+        /// Case, serials with numbers of hosts, serials that are reported, serials without differences, serials with them.
+        type Case<'c> = (&'c str, &'c [(u32, u8)], &'c [u32], &'c [u32], &'c [u32]);
+        let cases: [Case<'_>; 8] = [
+            ("each change raises the serial", &[(1, 1), (2, 2), (7, 3)], &[], &[3], &[1, 2]),
+            ("changed with the same serial, then raised", &[(1, 1), (1, 2), (7, 3)], &[1], &[1], &[]),
+            ("raised later", &[(1, 1), (1, 2), (7, 3), (8, 4)], &[1], &[1], &[7]),
+            ("went back", &[(7, 1), (3, 2), (5, 3), (7, 4), (8, 5), (9, 6)], &[3], &[7, 3, 5], &[8]),
+            ("same content", &[(1, 1), (1, 1), (2, 2)], &[], &[], &[1]),
+            ("same content with an earlier serial", &[(7, 1), (3, 1), (8, 2)], &[3], &[3, 7], &[]),
+            ("removed, and back with other content", &[(1, 1), (0, 0), (1, 2), (2, 2)], &[], &[1], &[]),
+            ("around the end of the numbers", &[(u32::MAX, 1), (1, 2), (2, 3)], &[], &[], &[u32::MAX, 1]),
+        ];
+        for (case, versions, reported, without, with) in cases {
+            let (tables, journal, not_raised) = publish(versions);
+            assert_eq!(not_raised, reported, "{case}");
+            let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
+            for (serials, expected) in [(without, false), (with, true)] {
+                for serial in serials {
+                    assert_eq!(journal.differences(&tables, zone, *serial).is_some(), expected, "{case}: {serial}");
+                }
+            }
+        }
+    }
+
+    /// RFC 5936 §3.2: a copy of the zone above has the same records as before.
+    #[test]
+    fn zone_below_another_one_changes_nothing_of_it() {
+        let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
+        let mut tables = Tables::new(settings);
+        tables.set_zones(&[file(1, &[(1, 1, 60), (2, 1, 60)])]);
+        let before = tables.clone();
+        let inner = ZoneFile { origin: Name::parse("h1.example.org").unwrap(), ..ZoneFile::clone(&file(1, &[])) };
+        let origin = inner.origin.clone();
+        let below = inner.records.into_iter().map(|record| StaticRecord { owner: origin.clone(), ..record }).collect();
+        tables.set_zones(&[file(1, &[(1, 1, 60), (2, 1, 60)]), Arc::new(ZoneFile { records: below, ..inner })]);
+        let found = Journal::default().push(&before, &tables, true, Touched::default(), true);
+        assert_eq!((found, records(&tables)), (Vec::new(), records(&before)));
+    }
+
+    /// The number of names of the zone does not matter.
+    #[test]
+    fn change_of_one_name_of_a_large_zone_has_differences() {
+        let hosts = MAX_NAMES as u32 * 2;
+        let large = |serial, last| {
+            let mut zone = ZoneFile::clone(&file(serial, &[]));
+            let record = |host: u32| StaticRecord {
+                owner: zone.origin.prepend([format!("n{host}").as_bytes()]).unwrap(),
+                rtype: 1,
+                ttl: 60,
+                rdata: if host + 1 == hosts { vec![192, 0, 2, last] } else { host.to_be_bytes().to_vec() },
+                line: host as usize + serial as usize,
+                column: 1,
+            };
+            let records: Vec<_> = (0..hosts).map(record).collect();
+            zone.records.extend(records);
+            Arc::new(zone)
+        };
+        let settings = Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap());
+        let (mut tables, mut journal) = (Tables::new(settings), Journal::default());
+        for serial in 1..4 {
+            let before = tables.clone();
+            tables.set_zones(&[large(serial, serial as u8)]);
+            journal.push(&before, &tables, true, Touched::default(), true);
+        }
+        let zone = tables.zone_named(b"\x07example\x03org\0").unwrap();
+        let found = journal.differences(&tables, zone, 1).expect("differences");
+        let rdata = |sets: &[ZoneRrset]| sets.iter().flat_map(|set| set.rdata.clone()).collect::<Vec<_>>();
+        assert_eq!(rdata(&found.removed), [Box::from([192, 0, 2, 1])]);
+        assert_eq!(rdata(&found.added), [Box::from([192, 0, 2, 3])]);
+        assert!(journal.octets < 10_000, "{}", journal.octets);
     }
 }

@@ -13,4 +13,5 @@ pub mod journal;
 pub mod messages;
 pub mod primary;
 pub mod request;
+pub mod static_changes;
 pub mod tsig;

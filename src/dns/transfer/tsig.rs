@@ -4,6 +4,7 @@
 //! hickory-proto asserts that a message has one TSIG record, knows no chain of replies from the server's side, and compares
 //! names of algorithms with their letter case; so this module has its own.
 
+pub mod chain;
 mod record;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -137,8 +138,8 @@ pub enum TsigError {
     /// The message or its TSIG record is malformed (FORMERR).
     #[error("malformed TSIG record")]
     Malformed,
-    /// The key or its algorithm is not known; holds its name in wire form (BADKEY).
-    #[error("unknown TSIG key")]
+    /// The key is not known with this algorithm (BADKEY).
+    #[error("unknown TSIG key {}, or another algorithm than that of the key", .0.key)]
     UnknownKey(Unsigned),
     /// The MAC is not that of the key (BADSIG).
     #[error("the signature is not that of TSIG key {}", .0.key)]
@@ -249,19 +250,20 @@ impl Signer {
     }
 }
 
-/// Appends a signature to a request with this id. `now` is Unix time in seconds.
-pub fn sign_request(key: &Key, request: &mut Vec<u8>, id: u16, now: u64) {
+/// Appends a signature to a request with this id, and returns its MAC. `now` is Unix time in seconds.
+pub fn sign_request(key: &Key, request: &mut Vec<u8>, id: u16, now: u64) -> Vec<u8> {
     let algorithm = key.algorithm.wire();
     let fields =
         Fields { key: key.name.wire(), algorithm: &algorithm, time: now, fudge: FUDGE, id, error: 0, other: &[] };
     let mac = key.mac(&[request, &fields.variables()]);
     fields.append_to(&mac, request);
+    mac
 }
 
 /// A message whose signature was verified.
 #[derive(Debug)]
 pub struct Verified {
-    /// The message without its TSIG record, with the id of the sender.
+    /// The message without its TSIG record, with the id that it was received with.
     pub message: Vec<u8>,
     /// Signs the replies.
     pub signer: Signer,
@@ -274,12 +276,13 @@ pub struct Verified {
 pub fn verify(packet: &[u8], keys: &Keys, now: u64) -> Result<Verified, TsigError> {
     let tsig = Tsig::parse(packet).ok_or(TsigError::Malformed)?;
     let fields = tsig.fields();
-    let Fields { algorithm, time, fudge, id, .. } = fields;
+    let Fields { algorithm, time, fudge, .. } = fields;
+    // Of the message as it was received: a forwarder, and Kea's sender of updates, have replaced the id that was signed.
+    let id = u16::from_be_bytes([packet[0], packet[1]]);
     let unsigned = || Unsigned { key: tsig.key.clone(), algorithm: algorithm.into(), time, fudge, id };
     let known = keys.get(&tsig.key).filter(|key| Algorithm::from_wire(algorithm) == Some(key.algorithm));
     let Some(key) = known else { return Err(TsigError::UnknownKey(unsigned())) };
     let mut message = packet[..tsig.start].to_vec();
-    message[..2].copy_from_slice(&id.to_be_bytes());
     let additional = u16::from_be_bytes([message[10], message[11]]).saturating_sub(1);
     message[10..HEADER].copy_from_slice(&additional.to_be_bytes());
     let full = key.algorithm.hmac().digest_algorithm().output_len();
@@ -291,7 +294,8 @@ pub fn verify(packet: &[u8], keys: &Keys, now: u64) -> Result<Verified, TsigErro
     }
     // A MAC covers the name of the algorithm in lower case.
     let algorithm = key.algorithm.wire();
-    let signed = [&message[..], &Fields { algorithm: &algorithm, ..fields }.variables()].concat();
+    let signed =
+        [&fields.id.to_be_bytes()[..], &message[2..], &Fields { algorithm: &algorithm, ..fields }.variables()].concat();
     if hmac::verify(&key.secret, &signed, tsig.mac).is_err() {
         return Err(TsigError::BadSignature(unsigned()));
     }
@@ -364,8 +368,10 @@ mod tests {
         ];
         for (case, message, expected) in cases {
             let found = match verify(&message, &keys, NOW) {
-                Ok(Verified { message, .. }) => {
-                    assert_eq!(message, query(7), "{case}");
+                Ok(Verified { message: verified, signer }) => {
+                    // The client finds the reply by this id.
+                    let id = u16::from_be_bytes([message[0], message[1]]);
+                    assert_eq!((verified, signer.id), (query(id), id), "{case}");
                     "valid".to_owned()
                 }
                 Err(error) => error.code().to_string(),

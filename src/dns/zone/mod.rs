@@ -4,14 +4,20 @@
 //! paths. One task owns the newest snapshot and publishes clones. DNS workers load a clone for each packet or batch without
 //! blocking.
 
+pub mod generated_part;
+mod generated_soa;
 mod nearness;
 mod node_names;
+pub mod presigned;
 pub mod reverse;
 pub mod rrset;
 pub mod serial;
 pub mod service;
+pub mod signature_validity;
+pub mod signing;
 pub mod static_names;
 pub mod why_records;
+pub mod zone_problems;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,13 +29,17 @@ use std::{
 use foldhash::fast::RandomState;
 
 use self::{
-    node_names::{NodeNames, is_answered},
+    generated_soa::live_soa,
+    node_names::NodeNames,
     rrset::{RRset, Rdata},
     service::{Service, consul::node_labels},
-    static_names::{Kind, Soa, StaticNames, Zone, hostmaster},
+    static_names::{Kind, Soa, StaticNames, Zone},
     why_records::Reasons,
 };
-use super::message::{codes::rtype, query::LookupName};
+use super::{
+    dnssec::zone_keys::SignedZones,
+    message::{codes::rtype, query::LookupName},
+};
 use crate::{
     model::{
         alias_domain::{AliasDomain, NameScheme},
@@ -39,7 +49,7 @@ use crate::{
         nearest::{Place, Policy},
         registered_name::{RESERVED_SERVICE, RegisteredName},
         service::InstanceKey,
-        zone::ZoneFile,
+        zone::{Source, ZoneFile},
     },
     parallel,
 };
@@ -76,10 +86,6 @@ impl Settings {
 /// Maximum number of name servers at the apex, so that NS records and their glue fit one packet.
 pub const MAX_NAME_SERVERS: usize = 8;
 
-/// SOA refresh, retry and expire in seconds (ranges in RFC 1912 §2.2). Refresh and retry are short, since a secondary that
-/// missed a NOTIFY answers with dead instances for that long.
-const TIMERS: [u32; 3] = [60, 10, 604_800];
-
 /// Number of changed services for each thread that builds their records: some milliseconds of work.
 const SERVICES_PER_THREAD: usize = 4_000;
 
@@ -99,6 +105,7 @@ pub struct Tables {
     addresses: Addresses,
     node_addresses: Arc<BTreeMap<IpAddr, RegisteredName>>,
     serial: u32,
+    keys: Arc<SignedZones>,
 }
 
 /// NS RRset of the zones with live names; empty while no node is known.
@@ -110,7 +117,7 @@ struct NameServers {
     consul: Arc<[RRset]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Zones {
     by_origin: HashMap<Name, Zone, RandomState>,
     /// Bit set of origin lengths: bit `n` is set if an origin has `n` labels.
@@ -149,7 +156,7 @@ impl Tables {
     pub fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
         Self {
-            zones: Arc::new(Zones::new(&settings, &[])),
+            zones: Arc::new(Zones::new(&settings, &[], |_| None)),
             settings,
             services: Map::default(),
             reasons: Map::default(),
@@ -160,18 +167,14 @@ impl Tables {
             addresses: Addresses::default(),
             node_addresses: Arc::default(),
             serial: 0,
+            keys: Arc::default(),
         }
     }
 
     /// Applies the touched services and nodes of the catalog.
     pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
         let (settings, has_consul_names) = (&*self.settings, self.settings.has_consul_names());
-        let mut services: BTreeSet<&RegisteredName> = touched.services.iter().collect();
-        if has_consul_names {
-            // Targets have the names of external nodes.
-            let on_external = touched.external.iter().flat_map(|name| catalog.instances_on(name));
-            services.extend(on_external.map(|(key, _)| &key.service));
-        }
+        let services = self.affected_services(catalog, touched);
         // Services without a DNS name are in the catalog only.
         let names: Vec<&RegisteredName> = services.into_iter().filter(|name| name.dns_label().is_ok()).collect();
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
@@ -203,6 +206,17 @@ impl Tables {
         }
     }
 
+    /// Returns the services whose records follow from touched services and nodes: in the scheme of Consul, targets have the names
+    /// of external nodes.
+    pub fn affected_services<'t>(&self, catalog: &'t Catalog, touched: &'t Touched) -> BTreeSet<&'t RegisteredName> {
+        let mut services: BTreeSet<&RegisteredName> = touched.services.iter().collect();
+        if self.settings.has_consul_names() {
+            let on_external = touched.external.iter().flat_map(|name| catalog.instances_on(name));
+            services.extend(on_external.map(|(key, _)| &key.service));
+        }
+        services
+    }
+
     /// Updates the `_why` texts of these services from their check reports; returns whether a text has changed.
     pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<RegisteredName>) -> bool {
         // Services without an entry are plainly answered: their reports change no text.
@@ -224,7 +238,17 @@ impl Tables {
 
     /// Replaces the static zones.
     pub fn set_zones(&mut self, files: &[Arc<ZoneFile>]) {
-        self.zones = Arc::new(Zones::new(&self.settings, files));
+        self.zones = Arc::new(Zones::new(&self.settings, files, |_| None).signed_with(&self.keys));
+    }
+
+    /// Replaces the static zones `former`, which are those of the tables. A zone that is the same value in both is not built again:
+    /// an update of a dynamic zone costs what this zone costs.
+    pub fn update_zones(&mut self, former: &[Arc<ZoneFile>], files: &[Arc<ZoneFile>]) {
+        let kept = |file: &Arc<ZoneFile>| {
+            let is_same = former.iter().any(|former| Arc::ptr_eq(former, file));
+            self.zones.by_origin.get(&file.origin).filter(|_| is_same).cloned()
+        };
+        self.zones = Arc::new(Zones::new(&self.settings, files, kept).signed_with(&self.keys));
     }
 
     /// Sets the serial of the generated SOA.
@@ -389,25 +413,6 @@ impl Tables {
         self.settings.ttl
     }
 
-    fn update_node_addresses(&mut self, catalog: &Catalog) {
-        let mut nodes: Vec<_> = catalog.nodes().collect();
-        // The sort is stable: nodes of equal freshness keep the order by name.
-        nodes.sort_by_key(|(_, freshness)| *freshness);
-        let mut node_addresses = BTreeMap::new();
-        for (node, _) in nodes {
-            for address in &node.addresses {
-                node_addresses.entry(*address).or_insert_with(|| RegisteredName::from(node.name.clone()));
-            }
-        }
-        // An agent knows its own address better than the client that registered an external node.
-        for claim in catalog.external_nodes().filter(|claim| is_answered(claim)) {
-            for address in &claim.node.addresses {
-                node_addresses.entry(*address).or_insert_with(|| claim.node.name.clone());
-            }
-        }
-        self.node_addresses = Arc::new(node_addresses);
-    }
-
     fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
         for name in &touched.nodes {
             match catalog.node(name) {
@@ -445,22 +450,33 @@ fn node_name(scheme: NameScheme, node: &Label, datacenter: &Label) -> Rdata {
 }
 
 impl Zones {
-    fn new(settings: &Settings, files: &[Arc<ZoneFile>]) -> Self {
+    /// Builds the zones. `kept` returns the zone of a file that was built before.
+    fn new(settings: &Settings, files: &[Arc<ZoneFile>], kept: impl Fn(&Arc<ZoneFile>) -> Option<Zone>) -> Self {
         let mut by_origin = HashMap::default();
         let is_live = |file: &&Arc<ZoneFile>| settings.live_zones().any(|(zone, _)| *zone == file.origin);
         for file in files.iter().filter(|file| !is_live(file)) {
-            let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
-            // The parser rejects zones without an SOA.
-            let Some(soa) = soa else { continue };
-            let names = Arc::new(StaticNames::new(file));
+            if let Some(zone) = kept(file) {
+                by_origin.insert(file.origin.clone(), zone);
+                continue;
+            }
             let around = settings.live_zones().filter(|(zone, _)| file.origin.within(zone).is_some());
             let inside = around.max_by_key(|(zone, _)| zone.wire().len()).map(|(zone, _)| zone.clone());
-            let zone = Zone { inside, ..Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)) };
-            by_origin.insert(file.origin.clone(), zone);
+            let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
+            let zone = match (soa, file.source) {
+                (Some(soa), _) => {
+                    let names = Arc::new(StaticNames::new(file));
+                    Zone::new(&file.origin, Kind::Static, names, Arc::new(soa))
+                }
+                (None, Source::Primary(state)) => Zone::without_copy(&file.origin, state),
+                // The parser rejects zones without an SOA.
+                (None, Source::Files | Source::Updates) => continue,
+            };
+            by_origin.insert(file.origin.clone(), Zone { inside, source: file.source, ..zone });
         }
         let content = |origin: &Name, scheme| {
             let file = files.iter().find(|file| file.origin == *origin);
-            let names = Arc::new(file.map(|file| StaticNames::new(file)).unwrap_or_default());
+            let kept = file.and_then(&kept).map(|zone| zone.names);
+            let names = kept.unwrap_or_else(|| Arc::new(file.map(|file| StaticNames::new(file)).unwrap_or_default()));
             (names, Arc::new(live_soa(settings, origin, scheme, file)))
         };
         let own = content(&settings.domain, NameScheme::Muster);
@@ -474,22 +490,5 @@ impl Zones {
         }
         let depths = by_origin.values().fold(0, |depths, zone: &Zone| depths | 1 << zone.labels);
         Self { by_origin, depths }
-    }
-}
-
-/// Returns the SOA of a zone with live names: that of its zone file if any, but always with the generated serial.
-fn live_soa(settings: &Settings, origin: &Name, scheme: NameScheme, file: Option<&Arc<ZoneFile>>) -> Soa {
-    let record = file.and_then(|file| file.records.iter().find(|r| r.rtype == rtype::SOA));
-    match record.and_then(|record| Soa::of_zone(record, origin)) {
-        Some(soa) => Soa { serial: None, ..soa },
-        None => Soa {
-            mname: node_name(scheme, &settings.node, &settings.datacenter),
-            rname: hostmaster(),
-            serial: None,
-            timers: TIMERS,
-            minimum: settings.negative_ttl,
-            // The negative TTL is the lesser of TTL and minimum (RFC 2308 §3); it must equal the configured one.
-            ttl: settings.ttl.max(settings.negative_ttl),
-        },
     }
 }

@@ -1,8 +1,15 @@
 //! Records of members and external nodes.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use super::rrset::{RRset, Rdata};
+use super::{
+    Tables,
+    rrset::{RRset, Rdata},
+};
 use crate::{
     dns::message::codes::rtype,
     model::{
@@ -10,6 +17,7 @@ use crate::{
         catalog::{Catalog, Claim, Freshness},
         name::Label,
         nearest::Place,
+        registered_name::RegisteredName,
     },
 };
 
@@ -58,5 +66,57 @@ impl NodeNames {
             set(rtype::TXT, vec![Rdata::fixed(txt)]),
         ];
         Self { datacenter: datacenter.clone(), rrsets: rrsets.into_iter().flatten().collect() }
+    }
+}
+
+impl Tables {
+    /// Updates the nodes by address.
+    pub(super) fn update_node_addresses(&mut self, catalog: &Catalog) {
+        let mut nodes: Vec<_> = catalog.nodes().collect();
+        // The sort is stable: nodes of equal freshness keep the order by name.
+        nodes.sort_by_key(|(_, freshness)| *freshness);
+        let mut node_addresses = BTreeMap::new();
+        for (node, _) in nodes {
+            for address in &node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| RegisteredName::from(node.name.clone()));
+            }
+        }
+        // An agent knows its own address better than the client that registered an external node.
+        for claim in catalog.external_nodes().filter(|claim| is_answered(claim)) {
+            for address in &claim.node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| claim.node.name.clone());
+            }
+        }
+        self.node_addresses = Arc::new(node_addresses);
+    }
+
+    /// Returns the addresses of all instances and nodes, each once.
+    pub fn announced_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let of_nodes = self.node_addresses.keys().copied();
+        self.addresses.all().chain(of_nodes.filter(|address| self.addresses.at(*address).next().is_none()))
+    }
+
+    /// Returns the datacenters of the node and of the instances at an address; `None` if neither has a DNS name.
+    pub fn datacenters_at(&self, address: IpAddr) -> Option<BTreeSet<&Label>> {
+        let node = self.node_at(&address);
+        let mut datacenters: BTreeSet<&Label> =
+            node.and_then(|node| self.node_datacenter(node.as_bytes())).into_iter().collect();
+        let mut is_announced = node.is_some();
+        for key in self.instances_at(address) {
+            let Some(service) = self.service(key.service.as_bytes()) else { continue };
+            let id = key.id.as_bytes();
+            // If two nodes announce the same id, the address may belong to the shadowed instance.
+            if !service.host(id).is_some_and(|host| service.host_has(host, &address)) {
+                continue;
+            }
+            is_announced = true;
+            datacenters
+                .extend(service.by_datacenter().filter(|(_, part)| part.host(id).is_some()).map(|(name, _)| name));
+            // A proxy may have the address of many instances.
+            if datacenters.len() == self.datacenters.len() {
+                break;
+            }
+        }
+        is_announced.then_some(datacenters)
     }
 }

@@ -42,9 +42,12 @@ pub(crate) struct Pointers<'t> {
 
 impl Tables {
     /// Returns the announced address of this reverse name; `None` if the address is not announced, or if a zone file has records
-    /// of the exact name.
+    /// of the exact name or signatures.
     pub(crate) fn announced_address(&self, name: &LookupName, zone: Option<&Zone>) -> Option<IpAddr> {
         let address = address(name)?;
+        if zone.is_some_and(|zone| zone.presigned().is_some()) {
+            return None;
+        }
         if self.instances_at(address).next().is_none() && self.node_at(&address).is_none() {
             return None;
         }
@@ -104,7 +107,7 @@ impl Tables {
     /// Returns the number of labels below the origin of a static zone that exist because an address below them is announced
     /// (RFC 8020).
     pub(crate) fn announced_labels(&self, name: &LookupName, zone: &Zone) -> usize {
-        if zone.kind.has_live_names() || !is_reverse(name) {
+        if zone.kind.has_live_names() || zone.presigned().is_some() || !is_reverse(name) {
             return 0;
         }
         let below = name.count() - zone.labels;

@@ -3,10 +3,7 @@
 //! RDATA that ends in a name of its zone is stored without the origin, and the assembler appends the origin of the queried
 //! zone. Alias domains therefore share records and answer with names of their own.
 
-use crate::model::{
-    name::{Name, ends_with},
-    zone::target_at,
-};
+use crate::model::{name::Name, zone::target_at};
 
 use crate::dns::message::codes::rtype;
 
@@ -41,7 +38,19 @@ pub enum Tail {
     Origin,
 }
 
+impl RRset {
+    /// Returns the type that these signatures cover (RFC 4034 §3.1.1); `None` for other records.
+    pub fn covers(&self) -> Option<u16> {
+        self.records.first().filter(|_| self.rtype == rtype::RRSIG)?.covers()
+    }
+}
+
 impl Rdata {
+    /// Returns the type that a signature covers.
+    pub fn covers(&self) -> Option<u16> {
+        self.octets.first_chunk().map(|octets| u16::from_be_bytes(*octets))
+    }
+
     /// Returns RDATA that does not depend on the zone.
     pub fn fixed(octets: impl Into<Box<[u8]>>) -> Self {
         Self { octets: octets.into(), tail: Tail::Nothing }
@@ -62,10 +71,11 @@ impl Rdata {
         Self { octets: labels.into(), tail: Tail::Origin }
     }
 
-    /// Returns RDATA of a record of `zone` from a master file: uncompressed, in any letter case.
+    /// Returns RDATA of a record of `zone` from a master file: uncompressed, in any letter case. An origin in another letter case than
+    /// that of the zone is kept as it is written.
     pub fn of_zone(rtype: u16, rdata: &[u8], zone: &Name) -> Self {
         match target_at(rtype) {
-            Some(at) if at < rdata.len() && ends_with(&rdata[at..], zone.wire()) => {
+            Some(at) if at < rdata.len() && rdata[at..].ends_with(zone.wire()) => {
                 let relative = rdata.len() - zone.wire().len();
                 if ends_at_label(&rdata[at..], relative - at) {
                     return Self { octets: rdata[..relative].into(), tail: Tail::Origin };
@@ -103,7 +113,8 @@ mod tests {
             ("apex", rtype::NS, b"\x01b\x01c\0", b"", Tail::Origin),
             ("outside the zone", rtype::NS, b"\x01a\x01d\0", b"\x01a\x01d\0", Tail::Nothing),
             ("after fixed fields", rtype::MX, b"\0\x0a\x01a\x01b\x01c\0", b"\0\x0a\x01a", Tail::Origin),
-            ("letter case", rtype::NS, b"\x01A\x01B\x01c\0", b"\x01A", Tail::Origin),
+            ("letter case", rtype::NS, b"\x01A\x01b\x01c\0", b"\x01A", Tail::Origin),
+            ("letter case of the origin", rtype::NS, b"\x01a\x01B\x01c\0", b"\x01a\x01B\x01c\0", Tail::Nothing),
             ("inside a label", rtype::NS, b"\x03a\x01b\x01c\0", b"\x03a\x01b\x01c\0", Tail::Nothing),
             ("type without names", rtype::A, b"\x01b\x01c", b"\x01b\x01c", Tail::Nothing),
         ];

@@ -5,8 +5,7 @@
 //! ceiling and the clock. Peers keep the ceiling as well, and hand it to the next run of the node: a run that lost its data
 //! continues above it.
 
-/// Serials reserved by one write. At 1000 changes per second, a ceiling is stored every half minute.
-pub const RESERVE: u32 = 1 << 16;
+pub use crate::model::zone_serial::{RESERVE, is_later};
 
 /// Issues serials.
 #[derive(Debug)]
@@ -15,11 +14,6 @@ pub struct Serial {
     ceiling: u32,
     /// Ceilings of former runs from here on are not in the data directory.
     unknown: u32,
-}
-
-/// Reports whether `a` follows `b` (RFC 1982 §3.2).
-pub fn is_later(a: u32, b: u32) -> bool {
-    a != b && a.wrapping_sub(b) < 1 << 31
 }
 
 impl Serial {

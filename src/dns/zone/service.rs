@@ -191,12 +191,13 @@ impl Service {
         self.hosts.iter().map(|host| self.id(host))
     }
 
-    /// Returns the memory of the records in octets, without names of the scheme of Consul.
+    /// Returns the memory of the records in octets.
     pub fn size(&self) -> usize {
+        let consul = self.consul.as_ref().map_or(0, |names| names.size());
         let ports: usize = self.ports.iter().map(|port| size_of_val(&*port.srv)).sum();
         let tags: usize =
             self.tags.iter().map(|(_, set)| size_of::<Set>() + set.srv.len() * size_of::<HostIndex>()).sum();
-        self.wire.len() + size_of_val(&*self.hosts) + ports + tags
+        self.wire.len() + size_of_val(&*self.hosts) + ports + tags + consul
     }
 
     /// Reports whether the transport has named ports, which make `_PROTOCOL.SERVICE` an empty non-terminal (RFC 8020).

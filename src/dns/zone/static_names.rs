@@ -8,12 +8,19 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use super::rrset::{RRset, Rdata, Tail};
+use super::{
+    presigned::Chain,
+    rrset::{RRset, Rdata, Tail},
+    signature_validity::Validity,
+};
 use crate::{
-    dns::message::{codes::rtype, query::LookupName},
+    dns::{
+        dnssec::{canonical::fold_rdata, zone_keys::ZoneKeys},
+        message::{codes::rtype, query::LookupName, reader::Reader},
+    },
     model::{
         name::{MAX_NAME, Name},
-        zone::{SourceFiles, StaticRecord, ZoneFile},
+        zone::{CopyState, Source, SourceFiles, StaticRecord, ZoneFile},
     },
 };
 
@@ -32,12 +39,32 @@ pub struct Zone {
     pub names: Arc<StaticNames>,
     /// SOA record.
     pub soa: Arc<Soa>,
+    /// Where the records come from that are not generated from services.
+    pub source: Source,
+    /// Keys of a zone that is signed online.
+    pub keys: Option<Arc<ZoneKeys>>,
 }
 
 impl Zone {
     /// Returns a zone of this name that no discovery zone contains.
     pub fn new(origin: &Name, kind: Kind, names: Arc<StaticNames>, soa: Arc<Soa>) -> Self {
-        Self { origin: origin.clone(), labels: origin.labels().count(), inside: None, kind, names, soa }
+        let labels = origin.labels().count();
+        Self { origin: origin.clone(), labels, inside: None, kind, names, soa, source: Source::Files, keys: None }
+    }
+
+    /// Returns a copied zone that is not answered.
+    pub fn without_copy(origin: &Name, state: CopyState) -> Self {
+        let root = || Rdata::fixed([0]);
+        let soa = Soa { mname: root(), rname: root(), serial: Some(0), timers: [0; 3], minimum: 0, ttl: 0 };
+        Self { source: Source::Primary(state), ..Self::new(origin, Kind::Static, Arc::default(), Arc::new(soa)) }
+    }
+
+    /// Returns why a copied zone is not answered; `None` for zones that are.
+    pub fn unavailable(&self) -> Option<CopyState> {
+        match self.source {
+            Source::Files | Source::Updates | Source::Primary(CopyState::Current) => None,
+            Source::Primary(state) => Some(state),
+        }
     }
 
     /// Returns the name at offset `at` of this zone's RDATA.
@@ -97,16 +124,14 @@ impl Soa {
 
     /// Parses the SOA of a zone file; `None` if the RDATA is malformed.
     pub fn of_zone(record: &StaticRecord, origin: &Name) -> Option<Self> {
-        let rdata = &record.rdata;
-        let mname = name_len(rdata)?;
-        let rname = mname + name_len(rdata.get(mname..)?)?;
-        let mut fields =
-            rdata.get(rname..rname + 20)?.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
+        let mut reader = Reader::new(&record.rdata);
+        let (mname, rname) = (reader.take_plain_name()?, reader.take_plain_name()?);
+        let mut fields = reader.take(20)?.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         let mut field = || fields.next();
         Some(Self {
             // Each is a single name, as in NS RDATA.
-            mname: Rdata::of_zone(rtype::NS, &rdata[..mname], origin),
-            rname: Rdata::of_zone(rtype::NS, &rdata[mname..rname], origin),
+            mname: Rdata::of_zone(rtype::NS, mname, origin),
+            rname: Rdata::of_zone(rtype::NS, rname, origin),
             serial: field(),
             timers: [field()?, field()?, field()?],
             minimum: field()?,
@@ -115,16 +140,8 @@ impl Soa {
     }
 }
 
-/// Returns the length of the uncompressed name at the start of `octets`.
-fn name_len(octets: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        match usize::from(*octets.get(at)?) {
-            0 => return Some(at + 1),
-            len => at += 1 + len,
-        }
-    }
-}
+/// Octets of an owner in the map, besides its name and its RRsets.
+const OWNER_OCTETS: usize = 64;
 
 /// Static names of a zone. Owner names are relative to the origin: labels in wire form without the root.
 #[derive(Debug, Default)]
@@ -134,6 +151,12 @@ pub struct StaticNames {
     owners: HashMap<Box<[u8]>, Vec<RRset>, RandomState>,
     /// True if a DNAME of the apex redirects all other names.
     redirects_all: bool,
+    /// Number of records, without the SOA.
+    records: usize,
+    /// Proofs of absence, if another tool has signed the zone.
+    chain: Option<Chain>,
+    /// Times of the signatures, if another tool has signed the zone.
+    validity: Option<Validity>,
 }
 
 /// Result of a lookup in the static names.
@@ -175,6 +198,9 @@ impl StaticNames {
             let Some(owner) = record.owner.within(&file.origin) else { continue };
             names.insert(owner, record, &file.origin);
         }
+        let chain = Chain::of(names.apex(), &names.iter());
+        names.validity = chain.as_ref().and_then(|_| Validity::of(names.iter()));
+        names.chain = chain;
         names
     }
 
@@ -188,21 +214,37 @@ impl StaticNames {
         self.redirects_all |= owner.is_empty() && record.rtype == rtype::DNAME;
         let rdata = Rdata::of_zone(record.rtype, &record.rdata, origin);
         let line = u32::try_from(record.line).unwrap_or(u32::MAX);
-        match rrsets.iter_mut().find(|set| set.rtype == record.rtype) {
+        // Signatures of each type have a TTL of their own (RFC 4034 §3).
+        let is_of_set = |set: &&mut RRset| {
+            set.rtype == record.rtype && (record.rtype != rtype::RRSIG || set.covers() == rdata.covers())
+        };
+        match rrsets.iter_mut().find(is_of_set) {
             // Different TTLs become the lowest one (RFC 2181 §5.2); duplicates are removed (§5).
             Some(set) => {
                 set.ttl = set.ttl.min(record.ttl);
                 set.line = set.line.min(line);
-                if !set.records.contains(&rdata) {
+                if !set.records.iter().any(|known| is_equal(record.rtype, known, &rdata, origin)) {
                     set.records.push(rdata);
+                    self.records += 1;
                 }
             }
             None => {
                 // Most names have one RRset, and `push` alone would allocate room for four.
                 rrsets.reserve_exact(1);
+                self.records += 1;
                 rrsets.push(RRset { rtype: record.rtype, ttl: record.ttl, line, records: vec![rdata] });
             }
         }
+    }
+
+    /// Returns the number of records, the SOA included; 0 for a zone without records.
+    pub fn record_count(&self) -> usize {
+        if self.records == 0 { 0 } else { self.records + 1 }
+    }
+
+    /// Returns the times of the signatures of a zone that another tool has signed.
+    pub fn validity(&self) -> Option<Validity> {
+        self.validity
     }
 
     /// Returns the name of the zone file; empty if there is none.
@@ -217,8 +259,20 @@ impl StaticNames {
     }
 
     /// Returns all owner names, relative to the origin, with their RRsets; unordered.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[RRset])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[RRset])> + Clone {
         self.owners.iter().map(|(owner, rrsets)| (&**owner, rrsets.as_slice()))
+    }
+
+    /// Returns the octets of memory that the names take, some more or less.
+    pub fn size(&self) -> usize {
+        let of_set = |set: &RRset| {
+            let octets: usize = set.records.iter().map(|rdata| size_of::<Rdata>() + rdata.octets.len()).sum();
+            size_of::<RRset>() + octets
+        };
+        self.owners
+            .iter()
+            .map(|(owner, sets)| OWNER_OCTETS + owner.len() + sets.iter().map(of_set).sum::<usize>())
+            .sum()
     }
 
     /// Returns the RRsets of the apex.
@@ -229,6 +283,16 @@ impl StaticNames {
     /// Returns the RRsets of an owner name, relative to the origin; `None` if the name does not exist.
     pub fn at(&self, owner: &[u8]) -> Option<&[RRset]> {
         self.owners.get(owner).map(Vec::as_slice)
+    }
+
+    /// Returns the proofs of absence, if another tool has signed the zone.
+    pub fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// Returns the signatures in the file of an RRset of this owner name and type.
+    pub fn signatures(&self, owner: &[u8], of: u16) -> Option<&RRset> {
+        self.at(owner)?.iter().find(|set| set.covers() == Some(of))
     }
 
     /// Looks up a name whose last `zone_labels` labels are the origin.
@@ -280,7 +344,76 @@ impl StaticNames {
     }
 }
 
+/// Reports whether records of a type are equal, without the letter case of names in them (RFC 4034 §6.2, §6.3).
+fn is_equal(rtype: u16, a: &Rdata, b: &Rdata, origin: &Name) -> bool {
+    if a == b {
+        return true;
+    }
+    let end = |rdata: &Rdata| if rdata.tail == Tail::Origin { origin.wire() } else { &[] };
+    if a.octets.len() + end(a).len() != b.octets.len() + end(b).len() {
+        return false;
+    }
+    let folded = |rdata: &Rdata| {
+        let mut octets = [&rdata.octets, end(rdata)].concat();
+        fold_rdata(rtype, &mut octets);
+        octets
+    };
+    folded(a) == folded(b)
+}
+
 /// Returns the mailbox of a generated SOA: `hostmaster` of the zone (RFC 2142 §7).
 pub fn hostmaster() -> Rdata {
     Rdata { octets: (*b"\x0ahostmaster").into(), tail: Tail::Origin }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(records: &[(u16, u32, &[u8])]) -> StaticNames {
+        let origin = Name::parse("example.org").unwrap();
+        let record = |(rtype, ttl, rdata): &(u16, u32, &[u8])| StaticRecord {
+            owner: origin.clone(),
+            rtype: *rtype,
+            ttl: *ttl,
+            rdata: rdata.to_vec(),
+            line: 1,
+            column: 1,
+        };
+        let records = records.iter().map(record).collect();
+        StaticNames::new(&ZoneFile {
+            origin,
+            records,
+            warnings: Vec::new(),
+            files: Default::default(),
+            source: Source::Files,
+        })
+    }
+
+    /// RFC 4034 §6.2, §6.3: equal canonical forms are one record.
+    #[test]
+    fn records_that_differ_in_the_letter_case_of_a_name_are_one() {
+        /// Case, type, RDATA of two records, and number of records that remain.
+        type Case<'c> = (&'c str, u16, &'c [u8], &'c [u8], usize);
+        let cases: [Case<'_>; 4] = [
+            ("in the zone", rtype::MX, b"\0\x0a\x01a\x07example\x03org\0", b"\0\x0a\x01A\x07Example\x03org\0", 1),
+            ("outside the zone", rtype::NS, b"\x01a\0", b"\x01A\0", 1),
+            ("another preference", rtype::MX, b"\0A\x01a\0", b"\0a\x01a\0", 2),
+            ("texts", rtype::TXT, b"\x01a", b"\x01A", 2),
+        ];
+        for (case, rtype, a, b, expected) in cases {
+            let names = names(&[(rtype, 60, a), (rtype, 60, b)]);
+            assert_eq!(names.apex()[0].records.len(), expected, "{case}");
+        }
+    }
+
+    /// RFC 4034 §3: the TTL of a signature is that of the records that it covers.
+    #[test]
+    fn signatures_of_each_type_keep_their_ttl() {
+        let names =
+            names(&[(rtype::RRSIG, 60, b"\0\x01a"), (rtype::RRSIG, 300, b"\0\x02a"), (rtype::RRSIG, 300, b"\0\x02b")]);
+        let found = |of| names.signatures(&[], of).map(|set| (set.ttl, set.records.len()));
+        assert_eq!([found(rtype::A), found(rtype::NS), found(rtype::MX)], [Some((60, 1)), Some((300, 2)), None]);
+        assert!(names.chain().is_none(), "no DNSKEY record");
+    }
 }

@@ -83,13 +83,21 @@ impl Writer<'_, '_> {
                 self.out[start + 4..start + SRV_FIELDS].copy_from_slice(&port.to_be_bytes());
             }
             self.out.extend_from_slice(zone.origin.wire());
+            let end = self.out.len();
             let txt = service.dns_sd_txt(host);
             self.head((owner, written), zone, rtype::TXT, ttl, txt.len());
             self.out.extend_from_slice(txt);
-            if self.out.len() > self.end {
+            let end_of_txt = self.out.len();
+            let counts = self.counts;
+            self.counts[Section::Additional as usize] += 2;
+            let owner = written.unwrap_or(mark);
+            let fits = self.out.len() <= self.end
+                && self.sign_record(zone, owner, (rtype::SRV, ttl), start..end)
+                && self.sign_record(zone, owner, (rtype::TXT, ttl), end_of_txt - txt.len()..end_of_txt);
+            if !fits {
+                self.counts = counts;
                 return self.out.truncate(mark);
             }
-            self.counts[Section::Additional as usize] += 2;
             if !self.addresses(&super::target_of(service, host), start + SRV_FIELDS, zone) {
                 return;
             }

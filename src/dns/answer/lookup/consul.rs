@@ -12,7 +12,7 @@ use crate::{
         zone::{
             service::{
                 Service,
-                consul::{ADDRESS, NODE, SERVICE},
+                consul::{ADDRESS, DATACENTER, NODE, SERVICE},
             },
             static_names::Zone,
         },
@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// Label after a datacenter in the longer form.
-const DATACENTER: &[u8] = b"dc";
 /// Maximum number of labels after that of the kind.
 const MAX_SUFFIX: usize = 2;
 

@@ -6,7 +6,8 @@ use crate::{
             BindingRecords, Data, Ede, Members,
             provenance::{Browse, Form, Match, Step},
         },
-        message::codes::rtype,
+        dnssec::zone_keys::KeySet,
+        message::codes::{ede, rtype},
         zone::{
             Tables,
             reverse::Pointers,
@@ -19,12 +20,25 @@ use crate::{
     model::{
         name::{MAX_LABEL, MAX_NAME},
         service::Protocol,
+        zone::CopyState,
     },
 };
 
 /// Record types that may be generated. Of two RRsets of equal size, ANY has the one that is first here.
-const GENERATED: [u16; 9] =
-    [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::PTR, rtype::NS, rtype::SOA, rtype::SVCB, rtype::HTTPS];
+const GENERATED: [u16; 12] = [
+    rtype::A,
+    rtype::AAAA,
+    rtype::SRV,
+    rtype::TXT,
+    rtype::PTR,
+    rtype::NS,
+    rtype::SOA,
+    rtype::SVCB,
+    rtype::HTTPS,
+    rtype::DNSKEY,
+    rtype::CDS,
+    rtype::CDNSKEY,
+];
 /// Maximum length in octets of a named port's name below which any instance has one (RFC 1035 §2.3.4). The bound on zones keeps
 /// those of services shorter.
 const MAX_PORT_TYPE: usize = MAX_NAME - MAX_LABEL - 1;
@@ -43,6 +57,8 @@ pub(super) enum Selected<'t> {
     NoData(Option<Ede<'t>>),
     /// The name does not exist.
     NoName,
+    /// The zone cannot be answered.
+    Failure(Ede<'t>),
     /// The name is at or below a delegation.
     Referral { owner: &'t [u8], ns: &'t RRset },
 }
@@ -135,6 +151,7 @@ impl Tables {
                 None => Selected::NoName,
             },
             Match::Redirect { owner, dname } => Selected::Redirect { owner, dname },
+            Match::Unavailable(zone) => Selected::Failure(unavailable(zone)),
             Match::Reverse(address) => {
                 if qtype == rtype::PTR {
                     let Pointers { set, remark } = self.pointers(address);
@@ -164,6 +181,13 @@ impl Tables {
             Selected::NoData(_) if qtype == rtype::NS && zone.kind.has_live_names() => {
                 select_records(self.name_servers(zone), qtype)
             }
+            Selected::NoData(_) => match zone.keys.as_ref().and_then(|keys| keys.rrset(qtype)) {
+                Some(KeySet { ttl, records, .. }) => {
+                    let records = records.iter().map(|rdata| Rdata::fixed(rdata.as_slice())).collect();
+                    Selected::Data(Data::Made(RRset { rtype: qtype, ttl: *ttl, line: 0, records }), None)
+                }
+                None => Selected::NoData(None),
+            },
             selected => selected,
         }
     }
@@ -321,5 +345,15 @@ fn select_generated<'t>(qtype: u16, of: impl Fn(u16) -> Option<Data<'t>>, remark
     match of(qtype).filter(|data| !data.is_empty()) {
         Some(data) => Selected::Data(data, ede),
         None => Selected::NoData(ede),
+    }
+}
+
+/// Returns why a copied zone is not answered.
+fn unavailable(zone: &Zone) -> Ede<'static> {
+    match zone.unavailable() {
+        Some(CopyState::Expired) => {
+            Ede { code: ede::INVALID_DATA, text: "the copy of the zone has expired: no primary confirms it" }
+        }
+        _ => Ede { code: ede::NOT_READY, text: "no primary has sent the zone yet" },
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use super::{Reply, record_walk::Walk};
+use super::{Record, Reply, Security, Walk};
 use crate::dns::message::{
     codes::{class, rtype},
     query::{HEADER, LookupName},
@@ -26,16 +26,57 @@ impl Reply {
         false
     }
 
-    /// Returns the reply without the records whose owner matches, and not marked as authentic. Its names are uncompressed, since
-    /// compression pointers may lead into removed records. `None` if it is too long for a message then.
+    /// Returns the reply with the target of the CNAME that ends its answer, if it has no record of the type in question.
+    pub(super) fn with_alias(self) -> Self {
+        let alias = self.ending_alias().map(Into::into);
+        Self { alias, ..self }
+    }
+
+    fn ending_alias(&self) -> Option<Vec<u8>> {
+        let mut walk = self.walk()?;
+        let qtype = u16::from_be_bytes(*self.octets[..walk.at()].get(..walk.at() - 2)?.last_chunk()?);
+        let (mut alias, end) = (None, usize::from(self.ends[0]));
+        while walk.at() < end {
+            let record = walk.record()?;
+            if record.rtype == qtype || qtype == rtype::ANY {
+                return None;
+            }
+            if record.rtype == rtype::CNAME && record.class == class::IN {
+                alias = walk.whole_rdata(&record);
+            }
+        }
+        alias
+    }
+
+    /// Returns the reply without the records whose owner matches, and not marked as authentic. `None` if it is too long for a message
+    /// then.
     pub fn without(&self, matches: impl Fn(&LookupName) -> bool) -> Option<Self> {
+        let rest = self.retain(|walk, record, _| owner(walk, record.owner).is_some_and(|owner| !matches(&owner)))?;
+        Some(rest.with_security(Security::Unvalidated))
+    }
+
+    /// Returns the reply without its additional section. `None` if it is too long for a message then.
+    pub fn without_additional(&self) -> Option<Self> {
+        self.retain(|_, _, section| section < 2)
+    }
+
+    /// Returns the reply with the records of the answer and the authority section whose place is true here, and none in the
+    /// additional section. `None` if it is too long for a message then.
+    pub fn with_places(&self, answer: &[bool], authority: &[bool]) -> Option<Self> {
+        let mut places = [answer.iter(), authority.iter()];
+        self.retain(|_, _, section| places.get_mut(section).and_then(|places| places.next().copied()).unwrap_or(false))
+    }
+
+    /// Returns the reply with the records that `keep` selects by the record and the number of its section. Its names are
+    /// uncompressed, since compression pointers may lead into removed records. `None` if it is too long for a message then.
+    fn retain(&self, mut keep: impl FnMut(&Walk<'_>, &Record, usize) -> bool) -> Option<Self> {
         let mut walk = self.walk()?;
         let mut octets = self.octets[..walk.at()].to_vec();
         let (mut ttls, mut ends, mut counts) = (Vec::new(), [octets.len(); 3], [0_u16; 3]);
         while walk.at() < self.octets.len() {
             let section = self.ends.iter().filter(|end| walk.at() >= usize::from(**end)).count();
             let record = walk.record()?;
-            if owner(&walk, record.owner).is_none_or(|owner| matches(&owner)) {
+            if !keep(&walk, &record, section) {
                 continue;
             }
             octets.extend(walk.whole_name(record.owner)?);
@@ -51,13 +92,9 @@ impl Reply {
         for (field, count) in octets[6..HEADER].chunks_exact_mut(2).zip(counts) {
             field.copy_from_slice(&count.to_be_bytes());
         }
-        Some(Self {
-            octets: octets.into(),
-            ttls: ttls.into(),
-            ends: [ends[0] as u16, ends[1] as u16],
-            authentic: false,
-            ..self.clone()
-        })
+        let rest =
+            Self { octets: octets.into(), ttls: ttls.into(), ends: [ends[0] as u16, ends[1] as u16], ..self.clone() };
+        Some(rest.with_alias())
     }
 
     /// Returns the first address that matches, in records of type A, AAAA, SVCB and HTTPS.

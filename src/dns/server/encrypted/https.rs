@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +35,7 @@ use crate::dns::{
         accept::accept,
         tcp::{MAX_QUERY, MAX_WAITING, Shared},
     },
+    tap::{Flow, Protocol},
 };
 
 /// Path of queries, which all public resolvers use.
@@ -57,7 +58,7 @@ where
     let serve = move |stream, client: SocketAddr| {
         let (shared, engine, acceptor) = (shared.clone(), engine.clone(), acceptor.clone());
         async move {
-            if let Err(error) = connection(stream, client.ip(), shared, engine, acceptor).await {
+            if let Err(error) = connection(stream, client, shared, engine, acceptor).await {
                 debug!(%client, %error, "HTTPS connection ended");
             }
         }
@@ -73,7 +74,7 @@ struct Activity {
 
 async fn connection<E>(
     stream: TcpStream,
-    address: IpAddr,
+    client: SocketAddr,
     shared: Shared,
     engine: E,
     acceptor: TlsAcceptor,
@@ -81,6 +82,7 @@ async fn connection<E>(
 where
     E: Fn() -> Engine + Clone + Send + Sync + 'static,
 {
+    let flow = shared.flow(Protocol::Https, &stream, client);
     let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let activity = Arc::new(Activity { running: AtomicUsize::new(0), last: Mutex::new(Instant::now()) });
     let (clients, shutdown) = (shared.clients.clone(), shared.shutdown.clone());
@@ -89,7 +91,7 @@ where
         let (shared, engine, activity) = (shared.clone(), engine.clone(), activity.clone());
         async move {
             activity.running.fetch_add(1, Ordering::Relaxed);
-            let response = respond(request, &shared, engine(), address).await;
+            let response = respond(request, &shared, engine(), flow).await;
             *activity.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             activity.running.fetch_sub(1, Ordering::Relaxed);
             Ok::<_, Infallible>(response)
@@ -120,17 +122,12 @@ where
 }
 
 /// Responds to one request.
-async fn respond(
-    request: Request<Incoming>,
-    shared: &Shared,
-    engine: Engine,
-    address: IpAddr,
-) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, shared: &Shared, engine: Engine, flow: Flow) -> Response<Full<Bytes>> {
     let packet = match message(request).await {
         Ok(packet) => packet,
         Err((status, text)) => return error_response(status, text),
     };
-    let Some(reply) = shared.respond(engine, &packet, address).await else {
+    let Some(reply) = shared.respond(engine, &packet, flow).await else {
         return error_response(StatusCode::BAD_REQUEST, "not a DNS query");
     };
     // HTTP caches may keep the response for as long as resolvers (RFC 8484 §5.1).

@@ -15,7 +15,11 @@ use tokio::{net::UdpSocket, sync::Semaphore};
 use tokio_rustls::rustls::ServerConfig;
 use tracing::{debug, warn};
 
-use crate::dns::{engine::Engine, server::tcp::Shared};
+use crate::dns::{
+    engine::Engine,
+    server::tcp::Shared,
+    tap::{Flow, Protocol},
+};
 
 /// Idle timeout of a connection, and time limit of its next message.
 const IDLE: Duration = Duration::from_secs(10);
@@ -24,6 +28,8 @@ const MAX_RUNNING: usize = 256;
 
 struct Handler<E> {
     shared: Shared,
+    /// Address of the socket.
+    bound: SocketAddr,
     engine: E,
     running: Semaphore,
 }
@@ -35,7 +41,7 @@ where
 {
     let shutdown = shared.shutdown.clone();
     let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
-    let mut server = Server::new(Handler { shared, engine, running: Semaphore::new(MAX_RUNNING) });
+    let mut server = Server::new(Handler { shared, bound: address, engine, running: Semaphore::new(MAX_RUNNING) });
     if let Err(error) = server.register_quic_listener_and_tls_config(socket, IDLE, config) {
         warn!(%address, %error, "cannot serve DNS over QUIC");
         return shutdown.cancelled().await;
@@ -55,7 +61,8 @@ impl<E: Fn() -> Engine + Send + Sync + Unpin + 'static> RequestHandler for Handl
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
         };
         let Ok(_running) = self.running.acquire().await else { return servfail() };
-        let reply = self.shared.respond((self.engine)(), request.as_slice(), request.src().ip()).await;
+        let flow = Flow { protocol: Protocol::Quic, initiator: request.src(), responder: self.bound };
+        let reply = self.shared.respond((self.engine)(), request.as_slice(), flow).await;
         let Some(Ok(reply)) = reply.map(|octets| Message::from_vec(&octets)) else { return servfail() };
         let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
         let message = builder.build(reply.metadata, &reply.answers, &reply.authorities, [], &reply.additionals);

@@ -13,6 +13,7 @@ use crate::dns::{
         accept::accept,
         tcp::{Shared, serve_connection},
     },
+    tap::Protocol,
 };
 
 /// Serves connections until shutdown, then waits for open ones to answer the queries they have read.
@@ -25,8 +26,9 @@ where
     let serve = move |stream, client: SocketAddr| {
         let (shared, engine, acceptor) = (shared.clone(), engine.clone(), acceptor.clone());
         async move {
+            let flow = shared.flow(Protocol::Tls, &stream, client);
             let ended = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve_connection(stream, client.ip(), &shared, engine).await,
+                Ok(Ok(stream)) => serve_connection(stream, flow, &shared, engine).await,
                 Ok(Err(error)) => Err(error),
                 Err(late) => Err(late.into()),
             };

@@ -7,10 +7,10 @@
 use std::{
     array,
     io::{self, IoSlice, IoSliceMut},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::mpsc::SyncSender,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -24,7 +24,14 @@ use nix::{
 };
 use tracing::debug;
 
-use crate::dns::engine::Decision;
+use crate::{
+    clock::unix_now,
+    dns::{
+        collector::Tap,
+        engine::Decision,
+        tap::{Flow, Protocol},
+    },
+};
 
 /// Datagrams per batch. Above eight, throughput increases only where system calls are expensive. The first reply of a batch waits
 /// for the last one, so that a larger batch would add latency.
@@ -64,7 +71,19 @@ pub(super) struct Exchange {
     queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     replies: Box<[Reply; BATCH]>,
     headers: Headers,
+    tap: Option<SocketTap>,
 }
+
+/// Records the messages of a socket.
+#[derive(Clone)]
+pub(super) struct SocketTap {
+    pub(super) tap: Tap,
+    /// Address of the socket.
+    pub(super) bound: SocketAddr,
+}
+
+/// The tap of a batch, and the Unix time of its queries.
+type Tapped<'e> = Option<(&'e SocketTap, Duration)>;
 
 /// Message headers, reused between batches.
 struct Headers {
@@ -112,8 +131,8 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
 
 impl Exchange {
     /// Returns an exchange of a [prepared](prepare) socket. Deferred queries go to `deferred`, and are dropped while that is full,
-    /// so that they never block the worker.
-    pub(super) fn new(socket: UdpSocket, deferred: SyncSender<Deferred>) -> Self {
+    /// so that they never block the worker. Messages are recorded with `tap`.
+    pub(super) fn new(socket: UdpSocket, deferred: SyncSender<Deferred>, tap: Option<SocketTap>) -> Self {
         let unset = SockaddrStorage::from(SocketAddr::from(([0; 4], 0)));
         let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: unset, from: Local::Socket };
         Self {
@@ -128,6 +147,7 @@ impl Exchange {
                 sent_from: MultiHeaders::preallocate(BATCH, Some(control())),
                 targets: [None; BATCH],
             },
+            tap,
         }
     }
 
@@ -172,10 +192,11 @@ impl Exchange {
             array::from_fn(|_| [IoSliceMut::new(queries.next().map_or(&mut [], |query| query))]);
         let fd = self.socket.as_raw_fd();
         let messages = recvmmsg(fd, &mut self.headers.received, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+        let tapped = tapped(&self.tap);
         let (mut received, mut replies) = (0, 0);
         for message in messages {
             received += 1;
-            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &mut self.deferred));
+            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &mut self.deferred, tapped));
         }
         Ok((received, replies))
     }
@@ -188,7 +209,8 @@ impl Exchange {
         let mut control = control();
         let fd = self.socket.as_raw_fd();
         let message = recvmsg(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &mut self.deferred));
+        let tapped = tapped(&self.tap);
+        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &mut self.deferred, tapped));
         // More datagrams may be waiting.
         Ok((BATCH, replies))
     }
@@ -259,6 +281,7 @@ impl Reply {
         message: &RecvMsg<'_, '_, SockaddrStorage>,
         answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Decision,
         deferred: &mut DeferQueue,
+        tapped: Tapped<'_>,
     ) -> bool {
         let Some(to) = message.address else { return false };
         let Some(client) = ip(&to) else { return false };
@@ -266,6 +289,9 @@ impl Reply {
         (self.to, self.from) = (to, local(message));
         let decision = answer(query, client, &mut self.octets);
         let send = decision.has_reply();
+        if let Some((SocketTap { tap, bound }, received)) = tapped {
+            tap.decided(self.flow(*bound), received, &decision, query, &self.octets);
+        }
         let wants_reply = match decision {
             Decision::Reply(_) | Decision::Drop(_) => return send,
             Decision::ReplyAndRefresh(..) => false,
@@ -281,9 +307,26 @@ impl Reply {
         }
         send
     }
+
+    /// Returns the addresses of a query that a socket with this address received.
+    fn flow(&self, bound: SocketAddr) -> Flow {
+        let responder = match self.from {
+            Local::Socket => bound.ip(),
+            Local::V4(info) => Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into(),
+            Local::V6(info) => Ipv6Addr::from(info.ipi6_addr.s6_addr).into(),
+        };
+        // Without the address of the client there would be no message.
+        let initiator = address(&self.to).unwrap_or(SocketAddr::new(bound.ip(), 0));
+        Flow { protocol: Protocol::Udp, initiator, responder: SocketAddr::new(responder, bound.port()) }
+    }
 }
 
 impl ReplyPath {
+    /// Returns the addresses of the query, which a socket with this address received.
+    pub(super) fn flow(&self, bound: SocketAddr) -> Flow {
+        self.reply.flow(bound)
+    }
+
     /// Sends a reply; `socket` is the socket that received the query.
     pub(super) fn send(mut self, socket: &UdpSocket, reply: Vec<u8>) {
         self.reply.octets = reply;
@@ -298,9 +341,18 @@ fn control() -> Vec<u8> {
     cmsg_space!(libc::in6_pktinfo)
 }
 
+/// Reads the clock of a tap, if there is one.
+fn tapped(tap: &Option<SocketTap>) -> Tapped<'_> {
+    tap.as_ref().map(|tap| (tap, unix_now()))
+}
+
+fn address(client: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = client.as_sockaddr_in().map(|address| SocketAddr::from((address.ip(), address.port())));
+    v4.or_else(|| client.as_sockaddr_in6().map(|address| SocketAddr::from((address.ip(), address.port()))))
+}
+
 fn ip(client: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = client.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-    v4.or_else(|| client.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    address(client).map(|address| address.ip())
 }
 
 /// Returns the destination address of a message, as the source address of its reply.
@@ -342,7 +394,7 @@ mod tests {
                 let socket = UdpSocket::bind(listen).unwrap();
                 prepare(&socket).unwrap();
                 let bound = socket.local_addr().unwrap();
-                let mut exchange = Exchange { calls, ..Exchange::new(socket, sync_channel(1).0) };
+                let mut exchange = Exchange { calls, ..Exchange::new(socket, sync_channel(1).0, None) };
                 let targets: &[&str] = match listen {
                     "127.0.0.1:0" => &["127.0.0.1"],
                     "0.0.0.0:0" => &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
@@ -390,7 +442,7 @@ mod tests {
         prepare(&socket).unwrap();
         let (server, sender) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
         let (deferred, queue) = sync_channel(2);
-        let mut exchange = Exchange::new(socket, deferred);
+        let mut exchange = Exchange::new(socket, deferred, None);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(server).unwrap();
         for query in *b"DDDDF" {

@@ -28,6 +28,8 @@ pub const SERVICE: &[u8] = b"service";
 pub const NODE: &[u8] = RESERVED_SERVICE.as_bytes();
 /// Label above the names of addresses.
 pub const ADDRESS: &[u8] = b"addr";
+/// Label after a datacenter in the longer form.
+pub const DATACENTER: &[u8] = b"dc";
 
 /// Records of a service in zones with the scheme of Consul.
 #[derive(Debug)]
@@ -162,24 +164,22 @@ impl Service {
         }
     }
 
-    /// Returns the datacenter of all instances; `None` if they are in several.
-    pub fn datacenter(&self) -> Option<&Label> {
-        match &self.consul.as_ref()?.datacenters {
-            Datacenters::One(only) => Some(only),
-            Datacenters::Many(_) => None,
-        }
+    /// Returns the datacenters of the instances, each with the service of its instances only.
+    pub fn by_datacenter(&self) -> impl Iterator<Item = (&Label, &Self)> {
+        let (one, many) = match self.consul.as_ref().map(|names| &names.datacenters) {
+            Some(Datacenters::One(only)) => (Some((only, self)), &[][..]),
+            Some(Datacenters::Many(many)) => (None, &many[..]),
+            None => (None, &[][..]),
+        };
+        one.into_iter().chain(many.iter().map(|(datacenter, part)| (datacenter, part)))
     }
 
     /// Returns the labels of the name in the scheme of Consul that has this address of an instance: that of the service in its
     /// datacenter, or that of the instance if the name of the service leads to others only.
     pub fn consul_pointer(&self, host: HostIndex, address: &IpAddr) -> Vec<u8> {
         let id = self.host_id(host);
-        let many = match self.consul.as_ref().map(|names| &names.datacenters) {
-            Some(Datacenters::Many(many)) => &many[..],
-            _ => &[],
-        };
-        let subset = many.iter().find(|(_, service)| service.host(id).is_some());
-        let (service, datacenter) = subset.map_or((self, self.datacenter()), |(name, service)| (service, Some(name)));
+        let subset = self.by_datacenter().find(|(_, service)| service.host(id).is_some());
+        let (service, datacenter) = subset.map_or((self, None), |(name, service)| (service, Some(name)));
         let set = service.apex();
         let leads_here = match address {
             IpAddr::V4(ip) => set.v4.iter().any(|known| known.octets == ip.octets()),
@@ -243,6 +243,15 @@ impl ConsulNames {
         Self { wire: wire.into(), targets: targets.into(), ttl, datacenters }
     }
 
+    /// Returns the memory of the records in octets.
+    pub fn size(&self) -> usize {
+        let parts = match &self.datacenters {
+            Datacenters::One(_) => 0,
+            Datacenters::Many(many) => many.iter().map(|(_, part)| part.size()).sum(),
+        };
+        self.wire.len() + size_of_val(&*self.targets) + parts
+    }
+
     fn srv(&self, host: HostIndex) -> &[u8] {
         let at = host as usize;
         let start = at.checked_sub(1).map_or(0, |before| self.targets[before].end);
@@ -292,7 +301,7 @@ fn labels<const N: usize>(labels: [&[u8]; N], datacenter: Option<&Label>) -> Vec
 }
 
 /// Returns the label of an address: its octets in hexadecimal.
-fn hex(address: IpAddr) -> String {
+pub fn hex(address: IpAddr) -> String {
     match address {
         IpAddr::V4(ip) => format!("{:08x}", ip.to_bits()),
         IpAddr::V6(ip) => format!("{:032x}", ip.to_bits()),

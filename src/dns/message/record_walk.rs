@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::{dns::message::query::HEADER, model::name::MAX_NAME};
+use super::query::HEADER;
+use crate::model::name::MAX_NAME;
 
 /// Maximum number of compression pointers in a name (RFC 1035 §4.1.4), equal to its maximum number of labels.
 const MAX_POINTERS: usize = 127;
@@ -10,18 +11,18 @@ const MAX_POINTERS: usize = 127;
 const FIELDS: usize = 10;
 
 /// A record, as offsets into the message.
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Offset of the owner name.
-    pub(super) owner: usize,
-    pub(super) rtype: u16,
-    pub(super) class: u16,
+    pub(crate) owner: usize,
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
     /// Offset of the TTL.
-    pub(super) ttl: usize,
-    pub(super) rdata: Range<usize>,
+    pub(crate) ttl: usize,
+    pub(crate) rdata: Range<usize>,
 }
 
 /// An iterator over the records.
-pub(super) struct Walk<'m> {
+pub(crate) struct Walk<'m> {
     octets: &'m [u8],
     at: usize,
     /// Offsets of the TTLs of the records so far.
@@ -30,22 +31,22 @@ pub(super) struct Walk<'m> {
 
 impl<'m> Walk<'m> {
     /// Returns a walk that starts at offset `at`.
-    pub(super) fn new(octets: &'m [u8], at: usize) -> Self {
+    pub(crate) fn new(octets: &'m [u8], at: usize) -> Self {
         Self { octets, at, ttls: Vec::new() }
     }
 
     /// Returns the offset of the next record.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// Returns the offset behind the question that starts here.
-    pub(super) fn after_question(&self) -> Option<usize> {
+    pub(crate) fn after_question(&self) -> Option<usize> {
         Some(self.name(self.at)? + 4)
     }
 
     /// Returns the next record; `None` if it is incomplete.
-    pub(super) fn record(&mut self) -> Option<Record> {
+    pub(crate) fn record(&mut self) -> Option<Record> {
         let owner = self.at;
         let fields = self.name(owner)?;
         let field = |at: usize| Some(u16::from_be_bytes([*self.octets.get(at)?, *self.octets.get(at + 1)?]));
@@ -97,7 +98,7 @@ impl<'m> Walk<'m> {
     }
 
     /// Reports whether the names in RDATA are valid and end within it.
-    pub(super) fn has_good_names(&self, record: &Record) -> bool {
+    pub(crate) fn has_good_names(&self, record: &Record) -> bool {
         let (fields, names) = names_in(record.rtype);
         let first = record.rdata.start + fields;
         let last = (0..names).try_fold(first, |at, _| self.name(at));
@@ -105,7 +106,7 @@ impl<'m> Walk<'m> {
     }
 
     /// Returns the name at `start`, uncompressed.
-    pub(super) fn whole_name(&self, start: usize) -> Option<Vec<u8>> {
+    pub(crate) fn whole_name(&self, start: usize) -> Option<Vec<u8>> {
         self.name(start)?;
         let (mut name, mut at) = (Vec::new(), start);
         loop {
@@ -125,7 +126,7 @@ impl<'m> Walk<'m> {
     }
 
     /// Returns the RDATA of a record with uncompressed names.
-    pub(super) fn whole_rdata(&self, record: &Record) -> Option<Vec<u8>> {
+    pub(crate) fn whole_rdata(&self, record: &Record) -> Option<Vec<u8>> {
         let (fields, names) = names_in(record.rtype);
         let (mut at, end) = (record.rdata.start + fields, record.rdata.end);
         let mut rdata = self.octets.get(record.rdata.start..at.min(end))?.to_vec();
@@ -141,7 +142,7 @@ impl<'m> Walk<'m> {
 
 /// Returns the number of octets before the compressible names in RDATA of a type, and the number of these names. Types as in
 /// RFC 3597 §4: those of RFC 1035, and some that older servers compressed.
-fn names_in(rtype: u16) -> (usize, usize) {
+pub(crate) fn names_in(rtype: u16) -> (usize, usize) {
     match rtype {
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, DNAME
         2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => (0, 1),
