@@ -9,6 +9,7 @@ pub mod explain;
 pub mod kv;
 pub mod metrics;
 pub mod store;
+pub mod zones;
 
 use std::collections::BTreeMap;
 
@@ -302,6 +303,8 @@ pub struct Status {
     pub listen: Listen,
     /// Reports whether the configuration has a store.
     pub store: bool,
+    /// Reason why writes to the store fail, with a hint; null: they do not.
+    pub store_problem: Option<String>,
     /// Generation: increases with every start.
     pub generation: u64,
     /// Reports whether gossip is encrypted.
@@ -322,6 +325,8 @@ pub struct Status {
     pub rejected: BTreeMap<String, u64>,
     /// Watched folders.
     pub files: Vec<Folder>,
+    /// Problems of zones that make validators refuse answers.
+    pub zone_problems: Vec<zones::ZoneProblem>,
     /// Holds on this node, which withhold instances whatever their checks report.
     pub held: Vec<Held>,
 }

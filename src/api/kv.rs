@@ -11,6 +11,10 @@ pub const RELEASE: &str = "release";
 /// Consul's name of the behavior that deletes the locked keys of an ended session.
 pub const DELETE: &str = "delete";
 
+/// Response header of an export: the number of keys in the store that begin with the prefix. The JSON has fewer if some are not
+/// UTF-8, which only etcd's API can write.
+pub const KEY_COUNT: &str = "x-muster-key-count";
+
 /// A key with its value, in `GET /v1/kv/{key}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]

@@ -25,12 +25,14 @@ pub struct Status {
     pub applied: u64,
     /// Number of keys.
     pub keys: u64,
-    /// Octets of keys, values and history.
+    /// Octets of keys, values, sessions and leases.
     pub octets: u64,
     /// Number of octets from which writes are refused.
     pub max_octets: u64,
     /// Voters and learners.
     pub members: Vec<Member>,
+    /// Error and remedy if the voter on the agent's own node has failed; null: it runs, or the node has none.
+    pub failure: Option<String>,
 }
 
 /// A voter or a learner of the store.

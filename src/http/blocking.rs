@@ -26,6 +26,7 @@ use crate::{
     clock::unix_now,
     config::AddressProblem,
     diagnostic::Reports,
+    dns::zone::zone_problems::ZoneProblem,
     metrics::Http,
     model::{
         catalog::Catalog,
@@ -112,6 +113,8 @@ pub(super) struct Snapshot {
     pub(super) maintenance: Maintenance,
     /// Problem of the advertised addresses.
     pub(super) address_problem: Option<AddressProblem>,
+    /// Problems of zones that make validators refuse answers.
+    pub(super) zone_problems: Arc<[ZoneProblem]>,
     /// Ids of the gossip keys, primary key first.
     keys: Vec<String>,
     /// Initial version of the members and the agent.
@@ -134,6 +137,7 @@ impl Snapshot {
             files: sources.files.borrow_and_update().clone(),
             maintenance: sources.maintenance.borrow_and_update().clone(),
             address_problem: *sources.address_problem.borrow_and_update(),
+            zone_problems: sources.zone_problems.borrow_and_update().clone(),
             keys,
             first_version,
             members_version: first_version,
@@ -148,6 +152,7 @@ impl Snapshot {
             || now.files != self.files
             || now.maintenance != self.maintenance
             || now.address_problem != self.address_problem
+            || now.zone_problems != self.zone_problems
             || now.catalog.external_count() != self.catalog.external_count()
             || now.catalog.conflicts() != self.catalog.conflicts();
         let members_version = self.members_version + u64::from(members);
@@ -175,6 +180,8 @@ pub struct Sources {
     pub keys: watch::Receiver<Option<Keyring>>,
     /// Problem of the advertised addresses.
     pub address_problem: watch::Receiver<Option<AddressProblem>>,
+    /// Problems of zones that make validators refuse answers.
+    pub zone_problems: watch::Receiver<Arc<[ZoneProblem]>>,
 }
 
 impl Sources {
@@ -187,6 +194,7 @@ impl Sources {
             changed = self.maintenance.changed() => changed,
             changed = self.keys.changed() => changed,
             changed = self.address_problem.changed() => changed,
+            changed = self.zone_problems.changed() => changed,
         };
         changed.is_ok()
     }
@@ -337,10 +345,14 @@ impl BlockingQueries {
         topic.index(&self.snapshot.borrow())
     }
 
-    /// Waits until the catalog satisfies `predicate`, at most for `wait`.
+    /// Waits until the catalog satisfies `predicate`, at most for `wait` and until the shutdown.
     pub(super) async fn wait_for_catalog(&self, predicate: impl Fn(&Catalog) -> bool, wait: Duration) {
         let mut snapshots = self.snapshot.subscribe();
-        let _ = timeout(wait, snapshots.wait_for(|snapshot| predicate(&snapshot.catalog))).await;
+        tokio::select! {
+            _ = timeout(wait, snapshots.wait_for(|snapshot| predicate(&snapshot.catalog))) => {}
+            // No snapshot follows. After a reload, the next servers begin with the change.
+            () = self.shutting_down() => {}
+        }
     }
 
     /// Waits until the topic's index differs from `seen`, or for the shutdown, as a waiting client that the metrics count.

@@ -22,10 +22,17 @@ use super::{
     response::{ApiError, text_of},
     server::origin::protect,
 };
-use crate::model::{catalog::Catalog, name::Label};
+use crate::{
+    model::{catalog::Catalog, name::Label},
+    store::query::Contact,
+};
 
 /// Response header with the index of the state shown.
 pub(super) const INDEX: &str = "x-consul-index";
+/// Response header: whether the node that answered knows a leader.
+const KNOWN_LEADER: &str = "x-consul-knownleader";
+/// Response header: milliseconds since the last message of the leader.
+const LAST_CONTACT: &str = "x-consul-lastcontact";
 /// Consul's consistency of a response that did not go to the leader.
 const STALE: &str = "stale";
 
@@ -128,10 +135,16 @@ pub(super) fn index_headers(index: u64, consistency: &'static str) -> HeaderMap 
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(INDEX, index.into());
-    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
-    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    set_contact(&mut headers, Contact::default());
     headers.insert("x-consul-effective-consistency", HeaderValue::from_static(consistency));
     headers
+}
+
+/// Sets the headers that tell how old a response may be: a client that reads from any voter decides by them.
+pub(super) fn set_contact(headers: &mut HeaderMap, contact: Contact) {
+    let millis = u64::try_from(contact.silence.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(KNOWN_LEADER, HeaderValue::from_static(if contact.has_leader { "true" } else { "false" }));
+    headers.insert(LAST_CONTACT, millis.into());
 }
 
 /// Returns the head of a cached response, without the date and the empty line.

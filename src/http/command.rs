@@ -40,7 +40,7 @@ pub struct Commands {
 /// Sends a command and waits for its outcome.
 ///
 /// # Errors
-/// 504 with `advice` if there is no outcome within `limit`, 503 if the task has ended.
+/// 504 with `advice` if there is no outcome within `limit`, 503 if the task has ended: the agent stops or applies a configuration.
 pub(super) async fn send<C, T>(
     task: &mpsc::Sender<C>,
     command: impl FnOnce(oneshot::Sender<T>) -> C,
@@ -54,12 +54,18 @@ pub(super) async fn send<C, T>(
     };
     match timeout(limit, replied).await {
         Ok(Some(outcome)) => Ok(outcome),
-        Ok(None) => Err(ApiError(StatusCode::SERVICE_UNAVAILABLE, "The agent is shutting down.".to_owned())),
+        Ok(None) => Err(ended()),
         Err(_) => {
             let text = format!("Request timed out after {} s. {advice}", limit.as_secs());
             Err(ApiError(StatusCode::GATEWAY_TIMEOUT, text))
         }
     }
+}
+
+/// The error for a command to a task that has ended.
+pub(super) fn ended() -> ApiError {
+    let text = "The agent is stopping or applying a new configuration: repeat the request.";
+    ApiError(StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
 }
 
 /// The error for a command that the node refused: 500 with the reason, as Consul answers.

@@ -3,7 +3,7 @@
 //! The router, the authorization, the list in a 404 and the OpenAPI description derive from this table. A new endpoint
 //! is one entry here.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use axum::{
     Router,
@@ -15,14 +15,19 @@ use axum::{
 use schemars::SchemaGenerator;
 use serde_json::Value;
 
+mod find;
+
+#[cfg(test)]
+pub(super) use self::find::paths;
+pub(super) use self::find::{max_body, methods_of, pattern, required, time_limit};
 use super::{
-    Api, MAX_BODY_LEN, REQUEST_TIMEOUT,
+    Api,
     consul::{
         agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, kv, leader,
         mesh, metrics, mutations, session, txn,
     },
     endpoint::{Answer, Body, CHANGE_OF_VOTERS, Endpoint, READS_STORE, WRITES_STORE, rest},
-    muster::{events, explain, nodes, status, store, store_entries, store_export},
+    muster::{events, explain, nodes, status, store, store_entries, store_export, zones},
     openapi,
     openapi_parameters::{
         CATALOG, DELETE_KEY, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, KEYS, METRICS, NAME,
@@ -42,7 +47,7 @@ use crate::{
         kv::{Exported, MAX_VALUE, NewSession, SessionCreated, TxnAnswer, TxnOperation},
     },
     model::token::{
-        Requirement::{self, Keys, Sessions, Token},
+        Requirement::{Keys, Sessions, Token},
         Scope::{Operate, Read, Register},
     },
 };
@@ -394,6 +399,16 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .errors(READS_STORE)
             .query(&[JSON])
             .json::<Vec<api::store::SessionKeys>>(),
+        // Zones.
+        Endpoint::get("/v1/muster/zones", Read, zones::list, "List the zones of this node")
+            .query(&[JSON])
+            .json::<Vec<api::zones::Zone>>(),
+        Endpoint::get("/v1/muster/zones/{zone}", Read, zones::show, "List the records of a zone")
+            .query(&[JSON])
+            .json::<api::zones::Records>(),
+        Endpoint::put("/v1/muster/notify/{zone}", Operate, zones::notify, "Send NOTIFY of a zone to the secondaries")
+            .query(&[JSON])
+            .json::<api::zones::Notified>(),
         // Streams of the endpoints above.
         Endpoint::watch("/v1/watch/agent/self", agent_self::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),
@@ -452,49 +467,4 @@ pub(super) fn routes() -> Router<Api> {
         let missing = move || async move { bad(&format!("Missing {name}: append it to the path.")) };
         routes.route(path, any(missing))
     })
-}
-
-/// Returns the permission that the endpoint of a route requires; `None`: no token is needed.
-pub(super) fn required(method: &str, route: &str) -> Option<Requirement> {
-    // Without a token, an unknown path looks the same as a known one.
-    find(method, route).map_or(Read.into(), |endpoint| endpoint.required)
-}
-
-/// Returns the largest request body of the endpoint of a route, in octets.
-pub(super) fn max_body(method: &str, route: &str) -> usize {
-    find(method, route).map_or(MAX_BODY_LEN, |endpoint| endpoint.max_body)
-}
-
-/// Returns the time limit of the endpoint of a route, if it is a mutation.
-pub(super) fn time_limit(method: &str, route: &str) -> Duration {
-    find(method, route).map_or(REQUEST_TIMEOUT, |endpoint| endpoint.time_limit)
-}
-
-fn find(method: &str, route: &str) -> Option<&'static Endpoint> {
-    ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route && endpoint.takes(method))
-}
-
-/// Returns the path of a route, as a metric label; `none` for a route outside of this table.
-pub(super) fn pattern(route: &str) -> &'static str {
-    ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route).map_or("none", |endpoint| endpoint.path)
-}
-
-/// Returns each path with its methods, separated by `, `, in the table's order.
-pub(super) fn paths() -> Vec<(&'static str, String)> {
-    let mut paths: Vec<(&str, String)> = Vec::new();
-    for endpoint in ENDPOINTS.iter() {
-        match paths.last_mut().filter(|(path, _)| *path == endpoint.path) {
-            Some((_, methods)) => methods.extend([", ", endpoint.method]),
-            None => paths.push((endpoint.path, endpoint.method.to_owned())),
-        }
-    }
-    paths
-}
-
-/// Returns the methods of the endpoint that a path matches.
-pub(super) fn methods_of(path: &str) -> Option<String> {
-    let fitting = ENDPOINTS.iter().filter(|endpoint| endpoint.matches(path));
-    // As in the router, literal text takes precedence over a parameter.
-    let matched = fitting.max_by_key(|endpoint| endpoint.literal_len())?.path;
-    paths().into_iter().find(|(path, _)| *path == matched).map(|(_, methods)| methods)
 }

@@ -71,7 +71,7 @@ impl Granted {
 }
 
 /// Returns a 403 with this text.
-pub(super) fn denied(text: &str) -> ApiError {
+pub(in crate::http) fn denied(text: &str) -> ApiError {
     ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}"))
 }
 

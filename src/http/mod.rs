@@ -60,6 +60,7 @@ mod response;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod untrusted;
 mod waiters;
 
 /// Largest request body in octets, unless the endpoint has another limit.
@@ -88,6 +89,8 @@ pub struct Api {
     pub metrics: Http,
     /// Cancelled when the agent starts to stop.
     pub stopping: CancellationToken,
+    /// Sources of the zones.
+    pub zones: muster::zones::Sources,
     /// Inputs of explanations.
     pub explain: muster::explain::Sources,
 }

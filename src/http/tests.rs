@@ -85,6 +85,7 @@ fn sources(catalog: Catalog, known: Membership) -> Sources {
         maintenance: channel(Maintenance::default()).1,
         keys: channel(None).1,
         address_problem: channel(None).1,
+        zone_problems: channel(Arc::default()).1,
     }
 }
 
@@ -107,9 +108,29 @@ fn api(
     let agent = Arc::new(agent_facts());
     let settings = Settings::new(agent.node.clone(), agent.datacenter.clone(), agent.domain.clone());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
+    let zones = muster::zones::Sources {
+        tables: tables.clone(),
+        copies: channel(Default::default()).1,
+        secondary: [].into(),
+        notified: [].into(),
+        acknowledged: channel(Default::default()).1,
+        requests: None,
+        records: muster::zones::RecordCounter::new(|_, _| 0),
+    };
     let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
     let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0, store: None };
-    Api { agent, events, queries, report_texts, commands, guard, explain, scrape, metrics, stopping }
+    Api { agent, events, queries, report_texts, commands, guard, zones, explain, scrape, metrics, stopping }
+}
+
+/// The queries do not follow the catalog after a shutdown, so an upgrade must not wait for what it shows.
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_the_wait_for_a_change_of_the_catalog() {
+    let shutdown = CancellationToken::new();
+    let sources = sources(Catalog::default(), Membership::default());
+    let queries = BlockingQueries::new(sources, Http::default(), shutdown.clone());
+    let began = Instant::now();
+    tokio::join!(queries.wait_for_catalog(|_| false, Duration::from_secs(2)), async { shutdown.cancel() });
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 /// Readiness fails as soon as the agent starts to stop; liveness does not.
@@ -198,7 +219,7 @@ async fn self_counts_the_cluster() {
     let myself = json_of(&server, "/v1/agent/self").await;
     let status = json_of(&server, "/v1/muster/status").await;
     let expected = json!({
-        "Version": "1.2.3", "Domain": "service.local.", "Zone": null, "Advertise": ["10.0.0.7"], "AddressProblem": null, "Store": false, "Generation": 3, "Sealed": true,
+        "Version": "1.2.3", "Domain": "service.local.", "Zone": null, "Advertise": ["10.0.0.7"], "AddressProblem": null, "Store": false, "StoreProblem": null, "ZoneProblems": [], "Generation": 3, "Sealed": true,
         "Listen": {"Dns": ["127.0.0.1:53"], "Http": ["[::1]:8500"], "Gossip": "10.0.0.7:7946"},
         "Partitioned": "1970-01-01T00:00:00Z", "Doubted": "1970-01-01T00:00:01Z", "Members": {"alive": 1, "held": 2, "left": 1}, "Diverging": {},
         "ExternalNodes": 0, "Conflicts": [], "Rejected": {"no key opens it": 7}, "Files": [], "Held": [],

@@ -18,9 +18,11 @@ pub enum Folder {
     Tokens,
     /// TSIG keys.
     Keys,
+    /// Keys of signed zones.
+    DnssecKeys,
 }
 
-const FOLDERS: [&str; 4] = ["services", "zones", "tokens", "keys"];
+const FOLDERS: [&str; 5] = ["services", "zones", "tokens", "keys", "dnssec_keys"];
 /// Outcomes of a reload.
 const OUTCOMES: [&str; 2] = ["good", "problems"];
 /// Severities of problems.

@@ -6,6 +6,7 @@ use super::{
     Family,
     checks::{Kind, STATUSES},
     family::{Content, Labels, Sample, Value},
+    zones::{self, ZoneFigures},
 };
 use crate::model::{
     announcement::{Announcements, HealthReport, HoldReason, InstanceState},
@@ -24,10 +25,14 @@ pub struct Snapshot<'a> {
     pub catalog: &'a Catalog,
     /// SOA serial of the discovery zone.
     pub serial: u32,
+    /// All zones.
+    pub zones: Vec<ZoneFigures>,
     /// Zone and datacenter of this node.
     pub place: Place<'a>,
     /// Policy of services that state none.
     pub nearest: Policy,
+    /// Signed zones, each with its number of published keys.
+    pub signed_zones: Vec<(String, usize)>,
     /// Members of the cluster.
     pub members: &'a Membership,
     /// Number of rejected gossip messages, for every possible reason.
@@ -113,9 +118,19 @@ impl Snapshot<'_> {
             content: Content::Info(version),
         }];
         families.extend(self.catalog());
+        families.extend(zones::families(&self.zones));
         families.extend(self.members());
         families.push(self.external_nodes());
         families.push(self.checks());
+        let keys = self.signed_zones.iter().map(|(zone, keys)| Sample {
+            labels: vec![("zone", zone.clone().into())],
+            value: Value::Whole(*keys as u64),
+        });
+        let content = Content::Gauge(keys.collect());
+        if !self.signed_zones.is_empty() {
+            let help = "Number of published keys of a signed zone";
+            families.push(Family { name: "muster_dnssec_keys", help, content });
+        }
         families.push(Family::gauge(
             "muster_dns_connections",
             "Number of open DNS connections over TCP, TLS and HTTPS",

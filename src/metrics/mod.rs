@@ -8,13 +8,15 @@
 //! `daemon` creates one [`Metrics`] and hands out its handles; there is no global state. Counting is an addition to an
 //! atomic number. A scrape reads and sums the numbers.
 //!
-//! **Labels are bounded.** Label values are constants (`&'static str`) or, for upstreams only, addresses from the
-//! configuration. Clients and peers never choose a label value: no query name, service, node or path becomes one, so the
+//! **Labels are bounded.** Label values are constants (`&'static str`) or, for upstreams and zones only, addresses and names from
+//! the configuration and its files. Clients and peers never choose a label value: no query name, service, node or path becomes one, so the
 //! number of series is bounded.
 
 mod checks;
 mod counter;
 mod dns;
+mod dnssec;
+mod dnstap;
 mod family;
 mod folders;
 mod gauges;
@@ -25,7 +27,10 @@ pub mod process;
 mod resolver;
 mod store;
 mod transfers;
+mod updates;
 mod upstreams;
+mod zone_counts;
+mod zones;
 
 use std::{fmt, sync::Arc};
 
@@ -33,15 +38,19 @@ pub use self::{
     checks::{Checks, Kind, ProbeResult},
     counter::Writers,
     dns::{Account, Dns, Source, Tally, Transport},
+    dnssec::{Dnssec, SignatureTally},
+    dnstap::Dnstap,
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
     gauges::{Process, Snapshot},
     gossip::{BulkOutcome, Gossip, GossipKeys, GossipTransport},
     http::{Guard, Http},
-    resolver::{FullShare, Resolver, Screened},
-    store::{Store, StoreFigures},
-    transfers::{NotifyOutcome, TransferOutcome, Transfers},
+    resolver::{FullShare, Resolver, Screened, Validation},
+    store::{Store, StoreFigures, StoreMember},
+    transfers::{CopyOutcome, NotifyOutcome, TransferOutcome, Transfers},
+    updates::{UpdateOutcome, Updates},
     upstreams::{Cause, Upstream, Upstreams},
+    zones::{CopyFigures, ZoneFigures},
 };
 
 /// Handles for counting. Clones share their counters.
@@ -49,6 +58,10 @@ pub use self::{
 pub struct Metrics {
     /// DNS server.
     pub dns: Dns,
+    /// Signed zones.
+    pub dnssec: Dnssec,
+    /// dnstap output.
+    pub dnstap: Dnstap,
     /// Resolver.
     pub resolver: Resolver,
     /// Upstreams of the resolver.
@@ -65,6 +78,8 @@ pub struct Metrics {
     pub store: Store,
     /// Zone transfers.
     pub transfers: Transfers,
+    /// Updates of dynamic zones.
+    pub updates: Updates,
 }
 
 impl Metrics {
@@ -72,6 +87,8 @@ impl Metrics {
     pub fn gather(&self, now: &Snapshot<'_>) -> Vec<Family> {
         let mut families = now.families();
         families.extend(self.dns.families());
+        families.extend(self.dnssec.families());
+        families.extend(self.dnstap.families());
         families.extend(self.resolver.families());
         families.extend(self.upstreams.families());
         families.extend(self.checks.families());
@@ -80,6 +97,7 @@ impl Metrics {
         families.extend(self.http.families());
         families.extend(self.store.families());
         families.extend(self.transfers.families());
+        families.push(self.updates.family());
         families
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics of the resolver: waiting questions, replaced ones, and screened replies.
+//! Metrics of the resolver: waiting questions, replaced ones, screened and validated replies.
 
 use std::sync::{
     Arc,
@@ -29,6 +29,26 @@ pub enum Screened {
 
 const SCREENED: [(Screened, &str); 2] = [(Screened::OwnZone, "own-zone"), (Screened::Rebinding, "rebinding")];
 
+/// Outcome of the validation of an upstream's reply (`resolver.dnssec`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validation {
+    /// Signatures prove it.
+    Secure,
+    /// Its zone is not signed.
+    Insecure,
+    /// It was withheld.
+    Bogus,
+    /// The keys above it could not be fetched.
+    Indeterminate,
+}
+
+const VALIDATIONS: [(Validation, &str); 4] = [
+    (Validation::Secure, "secure"),
+    (Validation::Insecure, "insecure"),
+    (Validation::Bogus, "bogus"),
+    (Validation::Indeterminate, "indeterminate"),
+];
+
 /// Counters of the resolver.
 #[derive(Clone, Debug, Default)]
 pub struct Resolver(Arc<Counters>);
@@ -38,6 +58,7 @@ struct Counters {
     waiting: AtomicU64,
     replaced: [AtomicU64; FULL_SHARES.len()],
     screened: [AtomicU64; SCREENED.len()],
+    validations: [AtomicU64; VALIDATIONS.len()],
 }
 
 impl Resolver {
@@ -56,7 +77,12 @@ impl Resolver {
         Writers::Many.add(&self.0.screened[reason as usize], 1);
     }
 
-    pub(super) fn families(&self) -> [Family; 3] {
+    /// Counts a validated reply.
+    pub fn validated(&self, outcome: Validation) {
+        Writers::Many.add(&self.0.validations[outcome as usize], 1);
+    }
+
+    pub(super) fn families(&self) -> [Family; 4] {
         let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
         [
             Family::gauge(
@@ -73,6 +99,14 @@ impl Resolver {
                 "muster_resolver_screened",
                 "Number of upstream replies that were changed, by reason",
                 SCREENED.iter().zip(&self.0.screened).map(|((_, word), number)| ([("reason", *word)], count(number))),
+            ),
+            Family::counters(
+                "muster_resolver_validations",
+                "Number of upstream replies that were validated, by result",
+                VALIDATIONS
+                    .iter()
+                    .zip(&self.0.validations)
+                    .map(|((_, word), number)| ([("result", *word)], count(number))),
             ),
         ]
     }

@@ -34,20 +34,38 @@ pub struct StoreFigures {
     pub lag: u64,
 }
 
+/// This node's part in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreMember {
+    /// It votes in no cluster: it is not to, or the cluster has not been founded yet.
+    #[default]
+    None,
+    /// It is to hold the log, and cannot open it or write to it.
+    Failed,
+    /// It votes, with this state.
+    Voter(StoreFigures),
+}
+
 #[derive(Debug, Default)]
 struct Counts {
-    figures: Mutex<Option<StoreFigures>>,
+    member: Mutex<StoreMember>,
     fsync: Latency,
 }
 
-/// Handle of the store's metrics. A node without a log of the store has none of these metrics.
+/// Handle of the store's metrics. A node that is not to hold the log has none of these metrics; one that cannot hold it has the
+/// one that says so.
 #[derive(Clone, Debug, Default)]
 pub struct Store(Arc<Counts>);
 
 impl Store {
-    /// Sets the state of the member; `None` if it does not run.
-    pub fn set(&self, figures: Option<StoreFigures>) {
-        *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    /// Sets the state of the member.
+    pub fn set(&self, member: StoreMember) {
+        *self.0.member.lock().unwrap_or_else(PoisonError::into_inner) = member;
+    }
+
+    /// The state of the member.
+    pub fn member(&self) -> StoreMember {
+        *self.0.member.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the time of a write to the log, fsync included.
@@ -56,10 +74,21 @@ impl Store {
     }
 
     pub(super) fn families(&self) -> Vec<Family> {
-        let figures = *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(figures) = figures else { return Vec::new() };
         let gauge = Family::gauge;
+        let failed = |is_failed: bool| {
+            gauge(
+                "muster_store_failed",
+                "1 if this voter of the store cannot open its log or write to it: its other metrics are missing then",
+                is_failed.into(),
+            )
+        };
+        let figures = match self.member() {
+            StoreMember::None => return Vec::new(),
+            StoreMember::Failed => return vec![failed(true)],
+            StoreMember::Voter(figures) => figures,
+        };
         vec![
+            failed(false),
             gauge("muster_store_has_leader", "1 if this voter of the store knows a leader", figures.has_leader.into()),
             gauge(
                 "muster_store_is_leader",

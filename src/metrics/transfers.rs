@@ -5,7 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Family, counter::Writers};
+use super::{Family, counter::Writers, zone_counts::ZoneCounts};
+use crate::model::name::Name;
 
 /// Outcome of a request for a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +40,40 @@ pub enum NotifyOutcome {
 
 const NOTIFIES: [&str; 4] = ["sent", "accepted", "refused", "unanswered"];
 
-#[derive(Debug, Default)]
+/// Outcome of a question to a primary of a secondary zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// The whole zone was received.
+    Whole,
+    /// Changes were received.
+    Incremental,
+    /// The primary has no later version.
+    Current,
+    /// The primary cannot be reached, or its reply was refused.
+    Failed,
+    /// No primary confirmed the copy in time.
+    Expired,
+}
+
+const COPIES: [&str; 5] = ["whole", "incremental", "current", "failed", "expired"];
+
+#[derive(Debug)]
 struct Counts {
-    transfers: [AtomicU64; TRANSFERS.len()],
-    notifies: [AtomicU64; NOTIFIES.len()],
+    transfers: ZoneCounts<{ TRANSFERS.len() }>,
+    notifies: ZoneCounts<{ NOTIFIES.len() }>,
     bad_signatures: AtomicU64,
+    copies: ZoneCounts<{ COPIES.len() }>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            transfers: ZoneCounts::with_unknown(),
+            notifies: ZoneCounts::default(),
+            bad_signatures: AtomicU64::default(),
+            copies: ZoneCounts::default(),
+        }
+    }
 }
 
 /// Handle of the metrics of transfers.
@@ -51,14 +81,14 @@ struct Counts {
 pub struct Transfers(Arc<Counts>);
 
 impl Transfers {
-    /// Counts a request for a transfer.
-    pub fn transfer(&self, outcome: TransferOutcome) {
-        Writers::Many.add(&self.0.transfers[outcome as usize], 1);
+    /// Counts a request for a transfer of a zone; `None`: not one of this node's zones.
+    pub fn transfer(&self, zone: Option<&Name>, outcome: TransferOutcome) {
+        self.0.transfers.add(zone, outcome as usize);
     }
 
-    /// Counts a NOTIFY message.
-    pub fn notify(&self, outcome: NotifyOutcome) {
-        Writers::Many.add(&self.0.notifies[outcome as usize], 1);
+    /// Counts a NOTIFY message about a zone.
+    pub fn notify(&self, zone: &Name, outcome: NotifyOutcome) {
+        self.0.notifies.add(Some(zone), outcome as usize);
     }
 
     /// Counts a message whose signature was refused.
@@ -66,24 +96,27 @@ impl Transfers {
         Writers::Many.add(&self.0.bad_signatures, 1);
     }
 
-    pub(super) fn families(&self) -> [Family; 3] {
-        let each = |words: &'static [&'static str], numbers: &[AtomicU64]| -> Vec<_> {
-            words
-                .iter()
-                .zip(numbers)
-                .map(|(word, number)| ([("outcome", *word)], number.load(Ordering::Relaxed)))
-                .collect()
-        };
+    /// Counts a question to a primary of a secondary zone.
+    pub fn copied(&self, zone: &Name, outcome: CopyOutcome) {
+        self.0.copies.add(Some(zone), outcome as usize);
+    }
+
+    pub(super) fn families(&self) -> [Family; 4] {
         [
-            Family::counters(
+            self.0.transfers.family(
                 "muster_zone_transfers",
-                "Requests for zone transfers over TCP, by outcome",
-                each(&TRANSFERS, &self.0.transfers),
+                "Requests for zone transfers over TCP, by zone and outcome",
+                &TRANSFERS,
             ),
-            Family::counters(
+            self.0.notifies.family(
                 "muster_notify_messages",
-                "NOTIFY messages to secondaries, by outcome",
-                each(&NOTIFIES, &self.0.notifies),
+                "NOTIFY messages to secondaries, by zone and outcome",
+                &NOTIFIES,
+            ),
+            self.0.copies.family(
+                "muster_secondary_refreshes",
+                "Questions to primaries of secondary zones, by zone and outcome",
+                &COPIES,
             ),
             Family::counters(
                 "muster_refused_signatures",

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Extension, State},
-    http::{HeaderMap, HeaderValue, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
 };
 use data_encoding::BASE64;
@@ -10,15 +10,16 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     mutations::{Body, octets},
+    session::require_keys_of,
     store::{Found, check, invalid_session, read, session_id, unexpected, write},
 };
 use crate::{
-    api::kv::KeyValue,
+    api::kv::{KEY_COUNT, KeyValue},
     http::{
         Api,
         granted::Granted,
         query::{Query, bad},
-        response::{ApiError, json},
+        response::{ApiError, json, json_array},
     },
     model::token::KeyAccess,
     store::{
@@ -34,12 +35,13 @@ const PATH: &str = "/v1/kv/";
 
 /// Returns an entry as Consul shows it; `None` if the key is not UTF-8, which only clients of etcd's API can write.
 pub(super) fn shown(KeyEntry { key, entry }: &KeyEntry) -> Option<KeyValue> {
+    let attributes = entry.attributes();
     Some(KeyValue {
-        lock_index: entry.lock_index,
+        lock_index: attributes.lock_index,
         key: key.as_str()?.to_owned(),
-        flags: entry.flags,
+        flags: attributes.flags,
         value: (!entry.value.is_empty()).then(|| BASE64.encode(&entry.value)),
-        session: entry.session.map(|session| session.to_string()),
+        session: attributes.session.map(|session| session.to_string()),
         create_index: entry.created.0,
         modify_index: entry.modified.0,
     })
@@ -70,8 +72,13 @@ pub(crate) async fn get(
     if let (Some(only), true, false) = (entries.first(), query.has("raw"), recurse) {
         return Ok((found.headers, raw_headers(), only.entry.value.clone()).into_response());
     }
-    let entries: Vec<KeyValue> = entries.iter().filter_map(shown).collect();
-    Ok(if entries.is_empty() { found.missing() } else { (found.headers, json(&uri, &entries)).into_response() })
+    if !entries.iter().any(|entry| entry.key.as_str().is_some()) {
+        return Ok(found.missing());
+    }
+    let octets = found.content.octets();
+    let Found { headers, content: Content::Entries(entries) } = found else { return Err(unexpected()) };
+    let shown = entries.into_iter().filter_map(|entry| shown(&entry));
+    Ok((headers, json_array(&uri, shown, octets)).into_response())
 }
 
 /// Returns the names of the keys that begin with the path, each up to the next `separator`.
@@ -83,11 +90,17 @@ async fn keys(api: &Api, granted: &Granted, uri: &Uri, query: &Query, prefix: St
     let wanted = query::Query::Keys { prefix: prefix.into(), separator: separator.into() };
     let found = read(api, query, wanted).await?;
     let Found { content: Content::Keys(keys), headers } = &found else { return Err(unexpected()) };
+    let count = keys.len();
     let keys: Vec<&str> = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()).collect();
     if keys.is_empty() && !is_root {
         return Ok(found.missing());
     }
-    Ok((headers.clone(), json(uri, &keys)).into_response())
+    let mut headers = headers.clone();
+    if keys.len() < count {
+        // A client that replaces all keys must know of those that JSON cannot name.
+        headers.insert(HeaderName::from_static(KEY_COUNT), HeaderValue::from(count));
+    }
+    Ok((headers, json(uri, &keys)).into_response())
 }
 
 /// Headers of a value as it is. A browser neither guesses the type of a value nor runs it.
@@ -119,6 +132,7 @@ pub(crate) async fn put(
         Operation::CompareAndSet { key, value, flags, index }
     } else if let Some(session) = query.all("acquire").next() {
         let Some(id) = session_id(session) else { return Err(no_session(session)) };
+        require_keys_of(&api, &granted, id).await?;
         Operation::Lock { key, value, flags, session: id }
     } else if let Some(session) = query.all("release").next() {
         // A session that does not exist holds no lock.
@@ -173,7 +187,7 @@ fn no_session(text: &str) -> ApiError {
 }
 
 /// Returns the key or the prefix in a path, of which an encoded slash is a part like any other.
-fn key_text(uri: &Uri) -> Result<String, ApiError> {
+pub(in crate::http) fn key_text(uri: &Uri) -> Result<String, ApiError> {
     let encoded = uri.path().strip_prefix(PATH).unwrap_or_default();
     let key = percent_decode_str(encoded).decode_utf8();
     key.map(Into::into)

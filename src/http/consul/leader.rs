@@ -32,8 +32,10 @@ pub(crate) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
             alive.map(|member| member.address.to_string()).collect()
         }
         Some(status) => {
-            let voters = status.members.iter().filter(|member| member.is_voter);
-            voters.filter_map(|member| address(&api, &member.node)).collect()
+            let voters = status.members.iter().filter(|member| member.is_voter).map(|member| &member.node);
+            // While no voter replies, as in Consul, where every server knows the others.
+            let known = status.known_voters.iter().filter(|_| status.members.is_empty());
+            voters.chain(known).filter_map(|node| address(&api, node)).collect()
         }
     };
     json(&uri, &peers)

@@ -25,7 +25,7 @@ use crate::{
     },
     http::{
         Api,
-        granted::Granted,
+        granted::{Granted, denied},
         query::{Query, bad, node_name},
         response::{ApiError, json},
     },
@@ -102,16 +102,24 @@ pub(crate) async fn destroy(
     Ok(json(&uri, &true))
 }
 
-/// Requires access to all keys that a session holds: its end releases or deletes them. Everyone who can read a locked key knows the
-/// id of its session.
+/// Requires access to all keys that a session holds: its end releases or deletes them, and its owner could not end a session with a
+/// key that the owner may not write. Everyone who can read a locked key knows the id of its session.
 ///
 /// # Errors
-/// 403 if the token may not write one of the keys.
+/// 403 if the token may not write one of the keys. The text does not name the key, which the token may not be able to read.
 pub(super) async fn require_keys_of(api: &Api, granted: &Granted, session: SessionId) -> Result<(), ApiError> {
+    if granted.require_keys(KeyAccess::Write, &KeyRange::ALL).is_ok() {
+        return Ok(());
+    }
     let answer = store(api)?.read(query::Query::KeysOf(session), Consistency::Linearizable, None).await;
     let Content::Keys(keys) = answer.map_err(|error| store_error(&error))?.content else { return Err(unexpected()) };
     let ranges = keys.into_iter().map(|key| Key::new(key).map(KeyRange::Key));
-    ranges.flatten().try_for_each(|range| granted.require_keys(KeyAccess::Write, &range))
+    if ranges.flatten().all(|range| granted.require_keys(KeyAccess::Write, &range).is_ok()) {
+        return Ok(());
+    }
+    Err(denied(&format!(
+        "write access to all keys that session {session} holds is required: see the keys of the token."
+    )))
 }
 
 /// Returns one session in a list, which is empty if there is no such session.
@@ -169,6 +177,20 @@ fn shown(session: &Session) -> kv::Session {
     }
 }
 
+/// The bounds of a session, as the body of a request states them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Time to live; `None`: the session ends with its checks alone.
+    pub ttl: Option<Duration>,
+    /// Lock delay.
+    pub lock_delay: Duration,
+}
+
+/// Reads the bounds of a session.
+pub(in crate::http) fn bounds(body: &Value) -> Result<Bounds, ApiError> {
+    Ok(Bounds { ttl: ttl(body)?, lock_delay: lock_delay(body)? })
+}
+
 /// Returns the session that the body of a request describes. Its node and its checks must exist.
 fn new_session(api: &Api, body: &Value) -> Result<Session, ApiError> {
     let known = api.queries.snapshot();
@@ -181,6 +203,7 @@ fn new_session(api: &Api, body: &Value) -> Result<Session, ApiError> {
         return Err(bad(&format!("Missing node registration: no node {name} is in the catalog")));
     }
     let existing = node.map_or_else(Vec::new, |node| checks_on(&known.catalog, node));
+    let Bounds { ttl, lock_delay } = bounds(body)?;
     let mut session = Session {
         id: random_id()?,
         name: text(body, "Name")?.unwrap_or_default().to_owned(),
@@ -188,9 +211,9 @@ fn new_session(api: &Api, body: &Value) -> Result<Session, ApiError> {
         ends_with_node: false,
         node_checks: Vec::new(),
         service_checks: Vec::new(),
-        lock_delay: lock_delay(body)?,
+        lock_delay,
         behavior: behavior(body)?,
-        ttl: ttl(body)?,
+        ttl,
         created: Revision::default(),
     };
     for id in checks(body)? {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     http::{
         Api,
-        blocking_response::{ensure_known, index_headers},
+        blocking_response::{ensure_known, index_headers, set_contact},
         query::{Query, bad, with_jitter},
         response::ApiError,
     },
@@ -56,7 +56,7 @@ pub(super) fn check(api: &Api, query: &Query) -> Result<(), ApiError> {
 }
 
 /// Reads from the store. With an index in the query, waits for a change of what is read. The wait ends when the client
-/// disconnects, which drops the request, and at the shutdown.
+/// disconnects, which drops the request, and when a reload or a stop ends this server.
 pub(crate) async fn read(api: &Api, query: &Query, wanted: query::Query) -> Result<Found, ApiError> {
     check(api, query)?;
     let (consistency, name) = match (query.has("stale"), query.has("consistent")) {
@@ -68,12 +68,19 @@ pub(crate) async fn read(api: &Api, query: &Query, wanted: query::Query) -> Resu
     let limit = with_jitter(query.wait()?);
     let wait = query.index()?.map(|index| Wait { index, limit });
     let _waiting = wait.is_some().then(|| api.metrics.waiting());
-    let answer = tokio::select! {
-        answer = store(api)?.read(wanted, consistency, wait) => answer,
-        () = api.queries.shutting_down() => Err(StoreError::Stopping),
+    let store = store(api)?;
+    let answer = match wait {
+        None => store.read(wanted, consistency, None).await,
+        Some(_) => tokio::select! {
+            answer = store.read(wanted.clone(), consistency, wait) => answer,
+            // The client gets what is there, as at the end of its wait.
+            () = api.queries.shutting_down() => store.read(wanted, consistency, None).await,
+        },
     };
     let answer = answer.map_err(|error| store_error(&error))?;
-    Ok(Found { content: answer.content, headers: index_headers(answer.index, name) })
+    let mut headers = index_headers(answer.index, name);
+    set_contact(&mut headers, answer.contact);
+    Ok(Found { content: answer.content, headers })
 }
 
 /// Applies a command.
@@ -119,6 +126,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         StoreError::NoLeader | StoreError::Unreachable => failed(format!("No cluster leader: {error}.")),
         StoreError::Stopping => ApiError(StatusCode::SERVICE_UNAVAILABLE, "The agent is shutting down.".to_owned()),
         StoreError::Membership(reason) => ApiError(StatusCode::CONFLICT, reason.clone()),
+        StoreError::TooManyAnswers => ApiError(StatusCode::SERVICE_UNAVAILABLE, format!("Overloaded: {error}.")),
         StoreError::Refused(Refusal::TooLarge) => {
             ApiError(StatusCode::PAYLOAD_TOO_LARGE, format!("{}.", Refusal::TooLarge))
         }
@@ -138,6 +146,7 @@ mod tests {
             (StoreError::Unreachable, 500, "No cluster leader"),
             (StoreError::Membership("host-b is no member".to_owned()), 409, "host-b is no member"),
             (StoreError::Stopping, 503, "The agent is shutting down"),
+            (StoreError::TooManyAnswers, 503, "Overloaded: this node holds 256 MiB of answers"),
             (StoreError::Refused(Refusal::TooLarge), 413, "the results of the transaction exceed 4 MiB"),
         ];
         for (error, status, text) in cases {

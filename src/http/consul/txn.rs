@@ -44,22 +44,10 @@ pub(crate) async fn apply(
 ) -> Result<Response, ApiError> {
     check(&api, &query)?;
     store(&api)?;
-    let body: Value = serde_json::from_slice(&octets(body)?).map_err(|error| unparsable(&error.to_string()))?;
-    let items = body.as_array().ok_or_else(|| unparsable("expected a list of operations"))?;
-    if items.len() > MAX_OPERATIONS {
-        let text = format!("Transaction contains too many operations ({} > {MAX_OPERATIONS})", items.len());
-        return Err(ApiError(StatusCode::PAYLOAD_TOO_LARGE, text));
-    }
-    let (mut operations, mut errors) = (Vec::with_capacity(items.len()), Vec::new());
-    for (at, item) in items.iter().enumerate() {
-        match read(at, item)? {
-            Ok(operation) => operations.push(operation),
-            Err(what) => errors.push(TxnError { op_index: at, what }),
-        }
-    }
+    let Operations { operations, errors } = operations(&octets(body)?)?;
     for operation in &operations {
         authorize(&granted, operation)?;
-        if let Operation::DestroySession(session) = operation {
+        if let Operation::DestroySession(session) | Operation::Lock { session, .. } = operation {
             require_keys_of(&api, &granted, *session).await?;
         }
     }
@@ -82,13 +70,40 @@ pub(crate) async fn apply(
     }
 }
 
+/// The operations of a transaction, as its body states them.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Operations {
+    /// Those that can be carried out.
+    pub(in crate::http) operations: Vec<Operation>,
+    /// Those that cannot: the transaction fails with them, unless the token forbids one of the others.
+    errors: Vec<TxnError>,
+}
+
+/// Reads the body of a transaction.
+pub(in crate::http) fn operations(body: &[u8]) -> Result<Operations, ApiError> {
+    let body: Value = serde_json::from_slice(body).map_err(|error| unparsable(&error.to_string()))?;
+    let items = body.as_array().ok_or_else(|| unparsable("expected a list of operations"))?;
+    if items.len() > MAX_OPERATIONS {
+        let text = format!("Transaction contains too many operations ({} > {MAX_OPERATIONS})", items.len());
+        return Err(ApiError(StatusCode::PAYLOAD_TOO_LARGE, text));
+    }
+    let mut read_body = Operations::default();
+    for (at, item) in items.iter().enumerate() {
+        match read(at, item)? {
+            Ok(operation) => read_body.operations.push(operation),
+            Err(what) => read_body.errors.push(TxnError { op_index: at, what }),
+        }
+    }
+    Ok(read_body)
+}
+
 fn conflict(uri: &Uri, errors: Vec<TxnError>) -> Response {
     (StatusCode::CONFLICT, json(uri, &TxnAnswer { results: None, errors: Some(errors) })).into_response()
 }
 
 /// Returns the read and written keys. As in Consul, written values are not returned, unless the transaction reads as well.
 fn results(operations: &[Operation], entries: &[KeyEntry]) -> Vec<TxnResult> {
-    let reads = operations.iter().any(|operation| matches!(operation, Operation::Get(_) | Operation::GetPrefix(_)));
+    let reads = operations.iter().any(Operation::is_read);
     let result = |kv: KeyValue| TxnResult { kv: if reads { kv } else { KeyValue { value: None, ..kv } } };
     entries.iter().filter_map(shown).map(result).collect()
 }
@@ -157,6 +172,7 @@ fn command(
         "lock" => Operation::Lock { key, value, flags, session: holder()? },
         "unlock" => Operation::Unlock { key, value, flags, session: holder()? },
         "get" => Operation::Get(key),
+        "get-or-empty" => Operation::GetOrEmpty(key),
         "check-index" => Operation::CheckIndex { key, index },
         "check-session" => Operation::CheckSession { key, session: holder()? },
         "check-not-exists" => Operation::CheckNotExists(key),
@@ -177,6 +193,7 @@ fn authorize(granted: &Granted, operation: &Operation) -> Result<(), ApiError> {
         | Operation::Delete(key) => (KeyAccess::Write, KeyRange::Key(key.clone())),
         Operation::DeletePrefix(prefix) => (KeyAccess::Write, KeyRange::prefix(prefix.clone())),
         Operation::Get(key)
+        | Operation::GetOrEmpty(key)
         | Operation::CheckIndex { key, .. }
         | Operation::CheckSession { key, .. }
         | Operation::CheckNotExists(key) => (KeyAccess::Read, KeyRange::Key(key.clone())),

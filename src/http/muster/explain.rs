@@ -8,8 +8,11 @@ mod external;
 mod instances;
 mod nearness;
 mod redirection;
+mod signed;
+mod static_zone;
 mod tag_without_name;
 mod user_input;
+mod validation;
 mod without_dns_name;
 
 use std::{
@@ -34,6 +37,7 @@ use self::{
 };
 use crate::{
     api::explain::Explained,
+    clock::unix_now,
     diagnostic::Diagnostic,
     dns::{
         answer::{
@@ -70,8 +74,6 @@ use crate::{
 
 /// Maximum number of similar service names suggested for an unknown name.
 const MAX_SUGGESTED: usize = 3;
-/// Source of the TTL of static records.
-const FILE_TTL: &str = "the zone file";
 /// Source of the TTL of negative answers in the discovery zone.
 const NEGATIVE_TTL: &str = "dns.negative_ttl of this node's configuration";
 /// Note for names that `resolver.rebind_protection` covers.
@@ -180,11 +182,18 @@ impl Explainer<'_> {
             [first, ..] => self.answer(text, &lookup, &answer, &first, client),
         };
         let mut explained = Explained { name: text.to_owned(), question: name.to_string(), ..explained };
+        explained.notes.extend(answer.steps.first().and_then(|step| signed::note(step.zone?)));
         // Without a type, a name with records of any type is not empty.
         let is_refused = explained.rcode == Rcode::Refused.to_string();
         let is_negative = !is_refused && answer.answer.is_empty() && (qtype.is_some() || explained.records.is_empty());
         if is_negative && let Some((ttl, from)) = negative_ttl(&answer) {
             (explained.ttl, explained.ttl_from) = (ttl, from.to_owned());
+        }
+        // Records of one name may have different TTLs: that of the type in question is what the client gets.
+        if explained.kind == "static"
+            && let Some(set) = answer.answer.first().filter(|set| qtype == Some(set.data.rtype()))
+        {
+            explained.ttl = set.data.ttl();
         }
         if let Some(qtype) = qtype
             && explained.rcode == Rcode::NoError.to_string()
@@ -253,6 +262,7 @@ impl Explainer<'_> {
             Match::Browse(Browse::Zone) => {
                 self.generated("browse", "the zone that clients of DNS-SD browse".to_owned())
             }
+            Match::Unavailable(zone) => self.unavailable(zone),
             Match::Nothing(absence) => self.nothing(text, name, step.zone, absence),
             Match::Outside => self.outside(name, client),
             found => match found.service().and_then(|service| name_of(service.name())) {
@@ -271,39 +281,7 @@ impl Explainer<'_> {
         match zone.kind {
             Kind::Discovery => self.generated("zone", "apex of the discovery zone".to_owned()),
             Kind::Consul => self.generated("zone", "apex of an alias domain with the names of Consul".to_owned()),
-            Kind::Static => Explained {
-                kind: "static".to_owned(),
-                summary: format!("static: apex of the zone in {}", zone.names.file()),
-                file: zone.names.file().to_owned(),
-                line: first_line(zone.names.apex()),
-                ttl: zone.soa.ttl,
-                ttl_from: FILE_TTL.to_owned(),
-                ..Explained::default()
-            },
-        }
-    }
-
-    fn static_records(&self, zone: Option<&Zone>, rrsets: &[RRset], wildcard: Option<&[u8]>) -> Explained {
-        let Some(zone) = zone else { return Explained::default() };
-        let (file, line) = zone.names.place(first_line(rrsets));
-        let owner = wildcard.map_or_else(String::new, |owner| absolute(owner, zone));
-        let defined = if wildcard.is_some() { format!("wildcard {owner}") } else { "this name".to_owned() };
-        let (undeclared, notes) = match (zone.kind, wildcard) {
-            (Kind::Static, _) => ("", Vec::new()),
-            (Kind::Discovery | Kind::Consul, None) => ("; no node declares a service of this name", Vec::new()),
-            // The wildcard may hide that a service file has errors.
-            (Kind::Discovery | Kind::Consul, Some(_)) => ("; no node declares a service of this name", self.problems()),
-        };
-        Explained {
-            kind: "static".to_owned(),
-            summary: format!("static: {file}:{line} defines {defined}{undeclared}"),
-            owner,
-            file: file.to_owned(),
-            line,
-            ttl: rrsets.iter().map(|set| set.ttl).min().unwrap_or_default(),
-            ttl_from: FILE_TTL.to_owned(),
-            notes,
-            ..Explained::default()
+            Kind::Static => self.static_apex(zone),
         }
     }
 
@@ -352,15 +330,14 @@ impl Explainer<'_> {
                 ("upstream", None, format!("outside this node's zones: forwarded to {upstreams}"))
             }
         };
-        let is_protected = match resolution {
-            Some(Resolution::Upstream) => true,
-            Some(Resolution::Route((suffix, _))) => *suffix == Name::root(),
-            _ => false,
-        };
-        let protection = self.recursion.and_then(|recursion| recursion.rebind_protection.as_ref());
-        let is_protected = is_protected && protection.is_some_and(|protection| protection.covers(name.wire()));
+        let resolved = self.recursion.zip(resolution);
+        let is_protected = resolved.is_some_and(|(recursion, resolution)| recursion.is_protected(name, resolution));
+        let mut notes = if is_protected { vec![REBIND_PROTECTION.to_owned()] } else { Vec::new() };
+        let validation =
+            resolved.and_then(|(recursion, resolution)| validation::note(recursion, name, resolution, unix_now()));
+        notes.extend(validation);
         Explained {
-            notes: if is_protected { vec![REBIND_PROTECTION.to_owned()] } else { Vec::new() },
+            notes,
             kind: "outside".to_owned(),
             source: source.to_owned(),
             rcode: rcode.map_or_else(String::new, |rcode| rcode.to_string()),
@@ -431,6 +408,7 @@ fn source(found: &Match<'_>) -> &'static str {
         Match::Reverse(_) => "reverse",
         Match::Empty => "empty",
         Match::Address(_) => "address",
+        Match::Unavailable(_) => "unavailable",
         Match::Nothing(_) => "nothing",
         Match::Outside => "outside",
     }

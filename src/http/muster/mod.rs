@@ -9,3 +9,4 @@ pub(super) mod store;
 pub(super) mod store_entries;
 pub(super) mod store_export;
 pub(super) mod watch;
+pub mod zones;

@@ -66,6 +66,7 @@ fn shown(status: request::Status) -> Status {
         octets: status.octets,
         max_octets: status.max_octets,
         members: members.collect(),
+        failure: status.failure,
     }
 }
 

@@ -54,13 +54,14 @@ pub(crate) async fn key(
 }
 
 fn state(KeyEntry { key, entry }: &KeyEntry) -> Option<KeyState> {
+    let attributes = entry.attributes();
     Some(KeyState {
         key: key.as_str()?.to_owned(),
         octets: entry.value.len() as u64,
-        flags: entry.flags,
-        lock_index: entry.lock_index,
-        session: entry.session.map(|session| session.to_string()),
-        lease: entry.lease.map(|lease| lease.to_string()),
+        flags: attributes.flags,
+        lock_index: attributes.lock_index,
+        session: attributes.session.map(|session| session.to_string()),
+        lease: attributes.lease.map(|lease| lease.to_string()),
         version: entry.version,
         create_index: entry.created.0,
         modify_index: entry.modified.0,

@@ -8,7 +8,7 @@ use std::io;
 use axum::{
     body::{Body, Bytes},
     extract::{Extension, State},
-    http::{HeaderValue, Uri, header},
+    http::{HeaderName, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
 };
 use data_encoding::BASE64;
@@ -16,7 +16,7 @@ use futures_util::stream;
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    api::kv::Exported,
+    api::kv::{Exported, KEY_COUNT},
     http::{
         Api,
         consul::store::{store, store_error, unexpected},
@@ -51,6 +51,8 @@ struct Export {
     limit: u64,
     /// Text before the next page.
     before: &'static str,
+    /// Entries of the whole range, as the first page counts them.
+    count: Option<u64>,
 }
 
 pub(crate) async fn export(
@@ -65,16 +67,17 @@ pub(crate) async fn export(
     let range = KeyRange::prefix(prefix.as_bytes().to_vec());
     granted.require_keys(KeyAccess::Read, &range)?;
     let store = store(&api)?.clone();
-    let mut export = Export { store, pages: Pages::new(range, None), limit: SMALL_PAGE, before: "[" };
+    let mut export = Export { store, pages: Pages::new(range, None), limit: SMALL_PAGE, before: "[", count: None };
     // Errors of the first page have a status.
     let first = export.page().await.map_err(|error| store_error(&error))?.ok_or_else(unexpected)?;
+    let count = [(HeaderName::from_static(KEY_COUNT), HeaderValue::from(export.count.unwrap_or_default()))];
     let rest = stream::try_unfold(export, |mut export| async move {
         let page = export.page().await.map_err(io::Error::other)?;
         Ok::<_, io::Error>(page.map(|page| (page, export)))
     });
     let whole = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
     let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((content_type, Body::from_stream(whole)).into_response())
+    Ok((content_type, count, Body::from_stream(whole)).into_response())
 }
 
 impl Export {
@@ -104,11 +107,16 @@ impl Export {
         let answer = self.store.read(query::Query::Range(page), Consistency::Linearizable, None).await?;
         let Content::Range(page) = answer.content else { return Err(StoreError::Unreachable) };
         self.pages.advance(answer.revision, &page);
+        self.count.get_or_insert(page.count);
         Ok(page.entries)
     }
 }
 
 /// Returns an entry as Consul exports it; `None` if the key is not UTF-8, which Consul's format cannot hold.
 fn exported(KeyEntry { key, entry }: &KeyEntry) -> Option<Exported> {
-    Some(Exported { key: key.as_str()?.to_owned(), flags: entry.flags, value: BASE64.encode(&entry.value) })
+    Some(Exported {
+        key: key.as_str()?.to_owned(),
+        flags: entry.attributes().flags,
+        value: BASE64.encode(&entry.value),
+    })
 }

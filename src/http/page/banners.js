@@ -1,5 +1,5 @@
-// The state of the connection, and the warnings above every part: stale data, no address, a partition, file errors, a store
-// without a leader or space, another version.
+// The state of the connection, and the warnings above every part: stale data, no address, a partition, file errors, zones that
+// validators refuse, a store without a leader or space, another version.
 
 import { retry, token, watchConnection } from "./api.js";
 import { el, message, show } from "./dom.js";
@@ -16,6 +16,9 @@ const STATES = {
   denied: ["critical", "no token"],
   refused: ["critical", "refused"],
 };
+
+/** Zones with errors that have a banner of their own; one more banner counts the others. */
+const MAX_ZONES = 3;
 
 const banners = document.getElementById("banners");
 let connection = { state: "connecting" };
@@ -55,7 +58,7 @@ function draw() {
   show(
     banners,
     stale(),
-    agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster)],
+    agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster), ...zones(agent.Muster)],
     store && [noLeader(store), full(store)],
     agent && otherVersion(agent.Muster),
   );
@@ -99,6 +102,14 @@ function fileErrors({ Files: folders }) {
   const number = (folders ?? []).reduce((sum, folder) => sum + errors(folder), 0);
   const text = `${count(number, "error")} in files of this node. The last valid version of each file stays in service. `;
   return number > 0 && banner("warning", "Files", [text, el("a", { href: "#/agent" }, "Show errors")]);
+}
+
+function zones({ ZoneProblems: all }) {
+  const errors = (all ?? []).filter((problem) => problem.Severity === "error");
+  const shown = errors.slice(0, MAX_ZONES).map(({ Message: text, Hint: hint }) => message(`${text} (${hint})`));
+  const more = errors.length - shown.length;
+  if (more > 0) shown.push(message(`${count(more, "further problem")} of zones: \`muster status\` shows all.`));
+  return shown.map((text) => banner("critical", "Zone", text));
 }
 
 function noLeader({ Leader: leader }) {

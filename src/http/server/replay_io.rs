@@ -16,7 +16,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutWriter;
 
 use super::{HEAD_TIMEOUT, Server};
-use crate::http::parking::Slot;
+use crate::{accept::too_late_for_requests, http::parking::Slot};
 
 /// Most octets read at once between requests of hyper.
 const READ_LEN: usize = 4096;
@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ReplayIo<S> {
     }
 }
 
-/// Waits for octets of the next request; `false`: the connection is over.
+/// Waits for octets of the first request; `false`: the connection is over.
 pub(super) async fn has_request<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, server: &Server) -> bool {
     if !io.unread.is_empty() {
         return true;
@@ -129,7 +129,7 @@ pub(super) async fn has_request<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S
         biased;
         read = poll_fn(|context| io.poll_more(context)) => matches!(read, Ok(1..)),
         () = sleep(HEAD_TIMEOUT) => false,
-        () = server.shutdown.cancelled() => false,
+        () = too_late_for_requests(&server.shutdown) => false,
     }
 }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     config::AddressProblem,
     diagnostic::{Diagnostic, FolderReport, Reports},
+    dns::zone::zone_problems::ZoneProblem,
     model::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, Node},
         catalog::{Freshness, NodeView, View},
@@ -34,6 +35,7 @@ pub(super) struct TestAgent {
     maintenance: watch::Sender<Maintenance>,
     _keys: watch::Sender<Option<Keyring>>,
     _address_problem: watch::Sender<Option<AddressProblem>>,
+    _zone_problems: watch::Sender<Arc<[ZoneProblem]>>,
     pub(super) shutdown: CancellationToken,
     /// Metrics of the waiting clients.
     pub(super) metrics: Http,
@@ -48,8 +50,16 @@ impl TestAgent {
         let (maintenance, held) = channel(Maintenance::default());
         let (keys, ring) = channel(None);
         let (problem, address_problem) = channel(None);
-        let sources =
-            Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring, address_problem };
+        let (zones, zone_problems) = channel(Arc::default());
+        let sources = Sources {
+            catalog: shown,
+            members: known,
+            files: reported,
+            maintenance: held,
+            keys: ring,
+            address_problem,
+            zone_problems,
+        };
         let metrics = Http::default();
         let queries = BlockingQueries::new(sources, metrics.clone(), shutdown.clone());
         tokio::spawn(queries.clone().run());
@@ -57,8 +67,20 @@ impl TestAgent {
         let api = api(queries, cluster, guard, &shutdown);
         let tables = api.explain.tables.clone();
         let server = Server::new(api, shutdown.clone());
-        let (_keys, _address_problem) = (keys, problem);
-        Self { server, tables, catalog, members, files, maintenance, _keys, _address_problem, shutdown, metrics }
+        let (_keys, _address_problem, _zone_problems) = (keys, problem, zones);
+        Self {
+            server,
+            tables,
+            catalog,
+            members,
+            files,
+            maintenance,
+            _keys,
+            _address_problem,
+            _zone_problems,
+            shutdown,
+            metrics,
+        }
     }
 
     /// Changes the state of the instance `web-1` on the node `host-b`.

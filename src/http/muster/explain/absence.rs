@@ -29,15 +29,12 @@ impl Explainer<'_> {
             (_, Some(reason)) => {
                 Explained { kind: "unknown".to_owned(), summary: format!("NXDOMAIN: {reason}"), ..Explained::default() }
             }
-            (Some(zone), None) if zone.kind == Kind::Static => {
-                let file = zone.names.file();
-                Explained {
-                    kind: "unknown".to_owned(),
-                    summary: format!("NXDOMAIN: {file} does not define this name"),
-                    file: file.to_owned(),
-                    ..Explained::default()
-                }
-            }
+            (Some(zone), None) if zone.kind == Kind::Static => Explained {
+                kind: "unknown".to_owned(),
+                summary: format!("NXDOMAIN: {} does not define this name", self.static_zone(zone)),
+                file: zone.names.file().to_owned(),
+                ..Explained::default()
+            },
             _ => self.unknown(text),
         }
     }

@@ -1,6 +1,6 @@
 //! Names that records of a zone file lead elsewhere: delegations and DNAMEs.
 
-use super::{Explainer, FILE_TTL, absolute, presentation};
+use super::{Explainer, absolute, presentation};
 use crate::{
     api::explain::Explained,
     dns::{
@@ -15,17 +15,17 @@ impl Explainer<'_> {
         let (Some(zone), Some(ns)) = (zone, rrsets.iter().find(|set| set.rtype == rtype::NS)) else {
             return Explained::default();
         };
-        let ((file, line), owner) = (zone.names.place(ns.line), absolute(owner, zone));
+        let (from, owner) = (self.origin(zone, ns.line), absolute(owner, zone));
         let servers = ns.records.iter().filter_map(|rdata| zone.target(rdata, 0));
         let servers = servers.map(|name| presentation(&name)).collect::<Vec<_>>().join(", ");
         Explained {
             kind: "delegation".to_owned(),
-            summary: format!("referral: {file}:{line} delegates {owner} to {servers}"),
+            summary: format!("referral: {} delegates {owner} to {servers}", from.shown),
             owner,
-            file: file.to_owned(),
-            line,
+            file: from.file,
+            line: from.line,
             ttl: ns.ttl,
-            ttl_from: FILE_TTL.to_owned(),
+            ttl_from: from.ttl.to_owned(),
             ..Explained::default()
         }
     }
@@ -33,17 +33,17 @@ impl Explainer<'_> {
     /// Explains a name below the owner of a DNAME.
     pub(super) fn redirect(&self, zone: Option<&Zone>, owner: &[u8], dname: &RRset) -> Explained {
         let Some(zone) = zone else { return Explained::default() };
-        let ((file, line), owner) = (zone.names.place(dname.line), absolute(owner, zone));
+        let (from, owner) = (self.origin(zone, dname.line), absolute(owner, zone));
         let target = dname.records.first().and_then(|rdata| zone.target(rdata, 0));
         let target = target.map_or_else(String::new, |name| presentation(&name));
         Explained {
             kind: "redirect".to_owned(),
-            summary: format!("redirect: {file}:{line} has a DNAME of {owner} to {target}"),
+            summary: format!("redirect: {} has a DNAME of {owner} to {target}", from.shown),
             owner,
-            file: file.to_owned(),
-            line,
+            file: from.file,
+            line: from.line,
             ttl: dname.ttl,
-            ttl_from: FILE_TTL.to_owned(),
+            ttl_from: from.ttl.to_owned(),
             ..Explained::default()
         }
     }

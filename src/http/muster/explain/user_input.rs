@@ -8,7 +8,7 @@ use crate::{
     dns::{
         answer::provenance::Match,
         message::query::LookupName,
-        recursion::{Recursion, route, special_use::SpecialUse},
+        recursion::{Recursion, is_public, route, special_use::SpecialUse},
         zone::Tables,
     },
     model::{
@@ -101,8 +101,7 @@ impl Names<'_> {
     fn has_absolute_answer(&self, name: &Name) -> bool {
         let Some(lookup) = LookupName::from_wire(name.wire()) else { return false };
         let routes = self.recursion.map_or(&[][..], |recursion| &recursion.routes);
-        let is_routed = route(routes, name.wire()).is_some_and(|(suffix, _)| *suffix != Name::root());
-        is_routed
+        !is_public(route(routes, name.wire()))
             || SpecialUse::find(&lookup).is_some()
             || !matches!(self.tables.find(&lookup, TYPE).found, Match::Outside)
     }

@@ -46,5 +46,5 @@ async fn wait_ends_with_the_client_and_with_the_agent() {
         agent.shutdown.cancel();
     };
     let ((status, text), ()) = tokio::join!(agent.ask(request, ""), stop);
-    assert_eq!((status, text.as_str()), (503, "The agent is shutting down.\n"));
+    assert_eq!((status, text.trim_end()), (200, "[]"), "as at the end of the wait");
 }

@@ -92,3 +92,32 @@ async fn session_is_ended_only_by_tokens_that_may_write_its_keys() {
         assert_eq!(status, 404);
     }
 }
+
+#[tokio::test]
+async fn key_is_attached_only_to_a_session_whose_keys_the_token_may_write() {
+    let secret = |name: &str| format!("{name}-{name}-{name}-{name}");
+    let writer = |prefix: &str| Permissions { scope: None, keys: vec![KeyGrant::new(prefix, KeyAccess::Write)] };
+    let tokens = Tokens::new(vec![
+        Token::new("shop", writer("shop/"), &secret("shop")),
+        Token::new("bank", writer("bank/"), &secret("bank")),
+    ]);
+    let (_tokens, guard) = channel(tokens);
+    let agent = StoreAgent::new(Some(guard));
+    let with = |name: &str| format!("x-consul-token: {}\r\n", secret(name));
+    let (status, _, text) = agent.exchange("PUT /v1/session/create", &with("bank"), "").await;
+    assert_eq!(status, 200, "{text}");
+    let id = serde_json::from_str::<Value>(&text).unwrap()["ID"].as_str().unwrap().to_owned();
+    for key in ["vault", "till"] {
+        let lock = format!("PUT /v1/kv/bank/{key}?acquire={id}");
+        assert_eq!(agent.exchange(&lock, &with("bank"), "x").await.2.trim(), "true");
+    }
+    let lock = format!("PUT /v1/kv/shop/a?acquire={id}");
+    let in_txn = json!([{"KV": {"Verb": "lock", "Key": "shop/a", "Value": "", "Session": id}}]).to_string();
+    for (request, body) in [(&*lock, "x"), ("PUT /v1/txn", &*in_txn)] {
+        let (status, _, text) = agent.exchange(request, &with("shop"), body).await;
+        assert!(status == 403 && text.contains(&id) && !text.contains("bank/"), "{request}: {status} {text}");
+        assert_eq!(agent.exchange("GET /v1/kv/shop/a", &with("shop"), "").await.0, 404, "{request}");
+    }
+    let destroy = format!("PUT /v1/session/destroy/{id}");
+    assert_eq!(agent.exchange(&destroy, &with("bank"), "").await.0, 200, "its owner ends it");
+}

@@ -8,11 +8,14 @@ async fn transaction_applies_all_operations_or_none() {
     let txn = "PUT /v1/txn";
     let written = r#"{"Results":[{"KV":{"LockIndex":0,"Key":"a","Flags":7,"Value":null,"CreateIndex":2,"ModifyIndex":2}}],"Errors":null}"#;
     let read = r#"{"Results":[{"KV":{"LockIndex":0,"Key":"a","Flags":7,"Value":"b25l","CreateIndex":2,"ModifyIndex":2}}],"Errors":null}"#;
+    let empty = r#"{"Results":[{"KV":{"LockIndex":0,"Key":"none","Flags":0,"Value":null,"CreateIndex":0,"ModifyIndex":0}}],"Errors":null}"#;
     scenario(
         &agent,
         &[
             (txn, r#"[{"KV": {"Verb": "set", "Key": "a", "Value": "b25l", "Flags": 7}}]"#, 200, written),
             (txn, r#"[{"kv": {"verb": "get", "key": "a"}}]"#, 200, read),
+            (txn, r#"[{"KV": {"Verb": "get-or-empty", "Key": "a"}}]"#, 200, read),
+            (txn, r#"[{"KV": {"Verb": "get-or-empty", "Key": "none"}}]"#, 200, empty),
             (txn, r#"[{"KV": {"Verb": "get-tree", "Key": ""}}]"#, 200, read),
             (txn, r#"[{"KV": {"Verb": "get-tree", "Key": "none"}}]"#, 200, r#"{"Results":[],"Errors":null}"#),
             (txn, "[]", 200, r#"{"Results":[],"Errors":null}"#),
@@ -69,13 +72,13 @@ async fn failed_operation_is_named_with_its_reason() {
 async fn invalid_transaction_is_refused() {
     let agent = StoreAgent::new(None);
     let get = r#"{"KV": {"Verb": "get", "Key": "a"}}"#;
-    let many = format!("[{}]", vec![get; 65].join(","));
+    let many = format!("[{}]", vec![get; 129].join(","));
     let large = json!([{"KV": {"Verb": "set", "Key": "a", "Value": "A".repeat(700_000)}}]).to_string();
     let txn = "PUT /v1/txn";
     scenario(
         &agent,
         &[
-            (txn, &many, 413, "Transaction contains too many operations (65 > 64)\n"),
+            (txn, &many, 413, "Transaction contains too many operations (129 > 128)\n"),
             (txn, &large, 413, "Value for key \"a\" is too large…"),
             (txn, "", 400, "Failed to parse body: …"),
             (txn, "{}", 400, "Failed to parse body: …"),
