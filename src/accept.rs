@@ -14,6 +14,9 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Time after which a client of HTTP that reads nothing is disconnected.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time after a shutdown for the request of a client of HTTP that has just connected, so that a reload fails no request.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// Accepts connections until shutdown and serves each in its own task; then waits for the open ones to end.
 ///
 /// `accept` returns a connection and its peer. `admit` takes a slot for the peer, or returns the limit that is reached: the
@@ -66,6 +69,12 @@ pub async fn accept_connections<Connection, Peer, Slot, Limit, Accepted, Served>
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// Waits until a client of HTTP that has connected before the shutdown has had time for its request.
+pub async fn too_late_for_requests(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    sleep(FIRST_REQUEST).await;
 }
 
 /// Sets options of a connection for HTTP. The kernel closes connections to dead hosts (tcp(7), `TCP_USER_TIMEOUT`).

@@ -52,7 +52,10 @@ mod bind;
 mod cluster;
 mod data_dir_report;
 mod dns;
+mod dnssec;
+mod dnstap;
 mod drain;
+mod dynamic_zones;
 mod encrypted;
 mod error;
 mod etcd_api;
@@ -62,6 +65,7 @@ mod handover;
 mod http_api;
 mod local_services;
 mod own_announcements;
+mod record_counts;
 mod reload;
 mod resolver;
 mod scrape;
@@ -71,7 +75,10 @@ mod state_store;
 mod store;
 mod tasks;
 mod transfers;
+mod trust_anchors;
 mod upgrade;
+mod zone_problems;
+mod zone_sources;
 
 /// Wait for the reason of the node's end after another task has ended: that task may have ended with the node.
 const NODE_END: Duration = Duration::from_millis(500);
@@ -232,9 +239,12 @@ impl Agent {
                     return outcome.map(|()| Ending::Stopped);
                 }
                 Next::Stop(Stop::Restart) => {
+                    stages.stopping();
                     let (left, servers) = stages.hand_over(None).await;
                     // Another process reads the valid files again: their texts, which may be secrets, are not stored.
                     left.state.into_iter().for_each(|state| store(lasting, &state.without_valid_files()));
+                    // No task takes the requests that are left.
+                    drop(left.requests);
                     servers.end_process().await;
                     info!("stopped for a restart");
                     return Ok(Ending::Stopped);

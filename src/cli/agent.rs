@@ -30,6 +30,7 @@ use super::{
     host_defaults::environment,
     input_files::{self, Text},
     log::start_logging,
+    output::{print, print_error},
 };
 use crate::{
     config::{Config, DEFAULT_PATH, Environment},
@@ -66,7 +67,7 @@ pub(super) fn run(args: &Args) -> Exit {
     match check_start_or_run(args) {
         Ok(exit) => exit,
         Err(error) => {
-            eprintln!("muster: {error:#}");
+            print_error!("muster: {error:#}");
             Exit::CouldNotRun
         }
     }
@@ -86,8 +87,8 @@ fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
         match input_files::configuration(&args.config) {
             Ok(texts) => parse(&texts, address),
             Err(error) => {
-                eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
-                eprintln!("Name another configuration with --config, or run without one with --dev.");
+                print_error!("muster: cannot read the configuration {}: {error}", args.config.display());
+                print_error!("Name another configuration with --config, or run without one with --dev.");
                 return Ok(Exit::CouldNotRun);
             }
         }
@@ -95,17 +96,17 @@ fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
     let config = match config {
         Ok(config) => config,
         Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            problems.iter().for_each(|problem| print_error!("{problem}"));
             return Ok(Exit::Problems);
         }
     };
     if is_rehearsal {
         let problems = check_start(&config, &source.path, &received?);
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        problems.iter().for_each(|problem| print_error!("{problem}"));
         if !problems.is_empty() {
             return Ok(Exit::Problems);
         }
-        println!("{REHEARSED}");
+        print(&format!("{REHEARSED}\n"));
         return Ok(Exit::Done);
     }
     let set_log = Box::new(start_logging(&config.log));

@@ -35,9 +35,10 @@ use super::{
     client_tls::{self, CaFileError},
     client_token::{Source, VARIABLE, token},
     local_agent::{self, LocalAgent},
+    output::{self, print, print_error},
     request_error::RequestError,
     signals::interrupted,
-    table::{print, printable},
+    table::printable,
 };
 use crate::{api, printable::escaped_json};
 
@@ -105,7 +106,7 @@ impl ClientError {
     pub(super) fn report(&self) -> Exit {
         // Line by line: control characters are replaced, and a response may have several lines.
         for (at, line) in self.to_string().lines().enumerate() {
-            eprintln!("{}{}", if at == 0 { "muster: " } else { "" }, printable(line));
+            print_error!("{}{}", if at == 0 { "muster: " } else { "" }, printable(line));
         }
         match self {
             Self::Refused(_) => Exit::Refused,
@@ -175,7 +176,7 @@ impl Client {
             .transpose()
             .map_err(|error| ClientError::Failed(format!("{error}\n{}", CaFileError::ADVICE)))?;
         if token.is_some() && address.is_cleartext() {
-            eprintln!("muster: warning: the token is sent unencrypted to {address}: use https://");
+            print_error!("muster: warning: the token is sent unencrypted to {address}: use https://");
         }
         let source = token_file.map_or(Source::Variable(variable), |path| Source::File(path.to_owned()));
         let token_source = token.is_some().then_some(source);
@@ -189,12 +190,23 @@ impl Client {
 
     /// Returns the response of `GET /v1/muster/status`.
     pub(super) fn status(&self) -> Result<Bytes, ClientError> {
-        let exchanged = self.runtime.block_on(self.exchange(Method::GET, STATUS, Bytes::new(), REQUEST_TIMEOUT));
-        let response = exchanged.map_err(|error| self.failed(&error))?;
+        self.status_in(self.query(STATUS)?)
+    }
+
+    fn status_in(&self, response: Response<Bytes>) -> Result<Bytes, ClientError> {
         match response.status() {
             StatusCode::NOT_FOUND => Err(self.not_an_agent(&format!("it has no {STATUS}"))),
-            status if status.is_success() => Ok(response.into_body()),
-            status => Err(self.refused(status, response.body())),
+            _ => self.success(response),
+        }
+    }
+
+    /// Fails if the server is not a muster agent.
+    fn ensure_agent(&self) -> Result<(), ClientError> {
+        let response = self.query(STATUS)?;
+        match response.status() {
+            // The server has the endpoint. The refusal of the change itself names the scope that the change needs.
+            StatusCode::FORBIDDEN => Ok(()),
+            _ => self.read::<api::AgentStatus>(&self.status_in(response)?).map(drop),
         }
     }
 
@@ -258,7 +270,7 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<Bytes, ClientError> {
-        self.agent()?;
+        self.ensure_agent()?;
         let response = self.block_on(self.ask(method, path, body, limit))?;
         self.success(response)
     }
@@ -276,7 +288,7 @@ impl Client {
         ))
     }
 
-    /// Runs a future until it ends, a signal (SIGINT, SIGTERM) arrives, or the output has no reader any more.
+    /// Runs a future until it ends, a signal (SIGINT, SIGTERM) arrives, or the output has no reader any more or fails.
     pub(super) fn run(&self, endless: impl Future<Output = Result<(), ClientError>>) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -289,13 +301,17 @@ impl Client {
 
     /// Opens an event stream, which continues after the event with the id `last_seen`. Callable only within
     /// [`run`](Self::run).
-    pub(super) async fn open_stream(&self, path: &str, last_seen: Option<u64>) -> Result<Incoming, ClientError> {
+    pub(super) async fn open_stream(
+        &self,
+        path: &str,
+        last_seen: Option<u64>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let response = timeout(REQUEST_TIMEOUT, self.start_stream(path, last_seen)).await;
         let response = response.unwrap_or(Err(RequestError::NoAnswer(REQUEST_TIMEOUT)));
         let response = response.map_err(|error| self.failed(&error))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response.into_body());
+            return Ok(response);
         }
         let text = timeout(REQUEST_TIMEOUT, Limited::new(response.into_body(), MAX_RESPONSE).collect()).await;
         Err(self.refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
@@ -429,12 +445,15 @@ async fn round_trip(
     timeout(limit, exchanged).await.map_err(|_| RequestError::NoAnswer(limit))?
 }
 
-/// Waits until the reader of the output has closed it.
+/// Waits until the reader of the output has closed it, or a write has failed.
 async fn output_closed() {
     loop {
         sleep(OUTPUT_CHECK).await;
-        let output = io::stdout();
-        let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
+        if output::is_lost() {
+            return;
+        }
+        let stdout = io::stdout();
+        let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
         // poll reports an error for a pipe without a reader, and never for terminals and files.
         if poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
             return;

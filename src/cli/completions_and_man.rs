@@ -1,14 +1,19 @@
 //! `muster completions` and `muster man`: completions and man pages, generated from the definition of the arguments.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, path::PathBuf};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Arguments, Exit};
+use super::{
+    Arguments, EXIT_STATUS, Exit,
+    output::{print_error, write},
+};
 
 /// Name of the program.
 const NAME: &str = "muster";
+/// Name of the command that clap adds below commands with others below them.
+const HELP: &str = "help";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CompletionsArgs {
@@ -24,16 +29,19 @@ pub(super) struct ManArgs {
 
 /// Prints the completion script of a shell.
 pub(super) fn completions(args: &CompletionsArgs) -> Exit {
-    clap_complete::generate(args.shell, &mut Arguments::command(), NAME, &mut io::stdout());
+    // In memory: clap panics if it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Arguments::command(), NAME, &mut script);
+    write(&script);
     Exit::Done
 }
 
-/// Writes a page for the program and one for each command.
+/// Writes a page for the program and one for each command, those below others included.
 pub(super) fn man(args: &ManArgs) -> Exit {
     for (name, text) in pages() {
         let path = args.folder.join(name);
         if let Err(error) = fs::write(&path, text) {
-            eprintln!("muster: cannot write {}: {error}", path.display());
+            print_error!("muster: cannot write {}: {error}", path.display());
             return Exit::CouldNotRun;
         }
     }
@@ -43,13 +51,23 @@ pub(super) fn man(args: &ManArgs) -> Exit {
 fn pages() -> Vec<(String, Vec<u8>)> {
     let mut root = Arguments::command();
     root.build();
-    let visible = root.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let commands = visible.map(|command| (format!("{NAME}-{}", command.get_name()), command));
-    [(NAME.to_owned(), root.clone())].into_iter().chain(commands).map(|(name, command)| page(&name, command)).collect()
+    let mut pages = Vec::new();
+    add_pages(&mut pages, NAME, &root);
+    pages
 }
 
-fn page(name: &str, command: clap::Command) -> (String, Vec<u8>) {
-    let command = command.display_name(name);
+/// Adds the pages of a command and of those below it, which its page refers to.
+fn add_pages(pages: &mut Vec<(String, Vec<u8>)>, name: &str, command: &Command) {
+    pages.push(page(name, command.clone()));
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name() != HELP) {
+        add_pages(pages, &format!("{name}-{}", below.get_name()), below);
+    }
+}
+
+fn page(name: &str, command: Command) -> (String, Vec<u8>) {
+    let has_exit_status = command.get_after_help().is_some();
+    let command = if has_exit_status { command } else { command.after_help(EXIT_STATUS) };
+    let command = command.display_name(name.to_owned());
     let mut text = Vec::new();
     // Writing to memory cannot fail.
     let _ = clap_mangen::Man::new(command).title(name).manual("User commands").source(NAME).render(&mut text);
@@ -66,12 +84,21 @@ mod tests {
         let mut completions = Vec::new();
         clap_complete::generate(Shell::Bash, &mut Arguments::command(), NAME, &mut completions);
         let completions = String::from_utf8(completions).unwrap();
+        let page = |name: &str| {
+            let page = pages.iter().find(|(page, _)| page == name);
+            String::from_utf8(page.unwrap_or_else(|| panic!("no {name}")).1.clone()).unwrap()
+        };
         for command in Arguments::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-            let name = format!("{NAME}-{}.1", command.get_name());
-            let page = pages.iter().find(|(page, _)| *page == name);
-            let text = String::from_utf8(page.unwrap_or_else(|| panic!("no {name}")).1.clone()).unwrap();
-            assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{name}");
-            assert!(completions.contains(command.get_name()), "{name}");
+            let below =
+                command.get_subcommands().map(|below| format!("{NAME}-{}-{}.1", command.get_name(), below.get_name()));
+            for name in below.chain([format!("{NAME}-{}.1", command.get_name())]) {
+                let text = page(&name);
+                assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{name}");
+                assert!(text.contains("Exit status"), "{name}");
+            }
+            assert!(completions.contains(command.get_name()), "{}", command.get_name());
         }
+        assert!(page("muster.1").contains("muster\\-store(1)"));
+        assert!(page("muster-store.1").contains("muster\\-store\\-status(1)"));
     }
 }

@@ -7,7 +7,8 @@ use hyper::{Method, body::Bytes};
 use super::{
     Exit,
     client::{self, Client, ClientError, print_json, segment, with, with_exit},
-    table::{print, printable},
+    output::print,
+    table::printable,
 };
 use crate::{
     api::{Drained, StillHeld, explain::Explained},

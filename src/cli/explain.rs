@@ -6,7 +6,8 @@ use super::{
     Exit,
     client::{self, Client, ClientError, print_json, segment, with, with_exit},
     members::since,
-    table::{Table, print, printable},
+    output::print,
+    table::{Table, printable},
 };
 use crate::{
     api::{

@@ -8,7 +8,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{
     Exit,
     client::{self, Client, ClientError, print_json, with_exit},
-    table::{Table, print, printable},
+    output::{print, print_error},
+    table::{Table, printable},
 };
 use crate::{
     api::{self, Keyring},
@@ -92,7 +93,7 @@ pub(super) fn run(args: Args) -> Exit {
 pub(super) fn generate() -> Exit {
     let mut octets = [0; KEY_LEN];
     if SystemRandom::new().fill(&mut octets).is_err() {
-        eprintln!("muster: cannot read random numbers from the system");
+        print_error!("muster: cannot read random numbers from the system");
         return Exit::CouldNotRun;
     }
     print(&format!("{}\n", Key::from_random(octets).to_base64()));

@@ -2,16 +2,17 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
 };
 
 use data_encoding::BASE64;
 use hyper::{Method, StatusCode, body::Bytes};
 
 use super::{
-    Exit,
+    EXIT_STATUS, Exit,
     client::{self, Client, ClientError, print_json, segment, with_exit},
-    table::{Table, print, printable},
+    output::{print, print_error, write},
+    table::{Table, printable},
 };
 use crate::api::kv::{KeyValue, MAX_VALUE};
 
@@ -21,10 +22,13 @@ mod watch;
 
 /// Endpoint of the keys.
 const PATH: &str = "/v1/kv/";
+/// Message for an empty key.
+const EMPTY: &str = "the key is empty: state a key";
 /// Longest shown value in a list, in characters.
 const SHOWN: usize = 60;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS)]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -53,6 +57,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct GetArgs {
     /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// Print the octets of the value and nothing else
     #[arg(long, conflicts_with = "base64")]
@@ -65,6 +70,7 @@ struct GetArgs {
 #[derive(Debug, clap::Args)]
 struct PutArgs {
     /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// The value; @FILE reads it from a file, - from standard input, which keeps it out of process lists
     #[arg(allow_negative_numbers = true)]
@@ -102,6 +108,19 @@ struct ListArgs {
     separator: Option<String>,
 }
 
+/// Parses a key.
+fn key(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err(EMPTY.to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Refuses an empty key, which only a prefix can be.
+fn ensure_named(key: &str, is_prefix: bool) -> Result<(), ClientError> {
+    if key.is_empty() && !is_prefix {
+        return Err(ClientError::Failed(format!("{EMPTY}; --recurse takes '' as all keys")));
+    }
+    Ok(())
+}
+
 pub(super) fn run(args: Args) -> Exit {
     let Args { action, client: options } = args;
     let json = options.json;
@@ -118,7 +137,7 @@ pub(super) fn run(args: Args) -> Exit {
 
 /// Reports a problem of a key on one line, and returns the exit code of a command that found it.
 fn problem(text: &str) -> Exit {
-    eprintln!("muster: {}", printable(text));
+    print_error!("muster: {}", printable(text));
     Exit::Problems
 }
 
@@ -148,12 +167,6 @@ fn get(client: &Client, args: &GetArgs, json: bool) -> Result<Exit, ClientError>
         write(&shown_whole(&octets, io::stdout().is_terminal()));
     }
     Ok(Exit::Done)
-}
-
-/// Writes octets to the output. Errors are ignored, as for all output.
-fn write(octets: &[u8]) {
-    let mut output = io::stdout();
-    let _ = output.write_all(octets).and_then(|()| output.flush());
 }
 
 /// The value with a line end. A terminal gets no control characters: a value may come from anywhere.
@@ -225,6 +238,7 @@ fn read_bounded(from: impl Read, name: &str) -> Result<Vec<u8>, ClientError> {
 }
 
 fn delete(client: &Client, args: &DeleteArgs, json: bool) -> Result<Exit, ClientError> {
+    ensure_named(&args.key, args.recurse)?;
     let query = match (args.recurse, args.cas) {
         (true, _) => "recurse".to_owned(),
         (false, Some(index)) => format!("cas={index}"),

@@ -17,7 +17,7 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use super::{address::Address, host_defaults::environment, input_files, table::printable};
+use super::{address::Address, host_defaults::environment, input_files, output::print_error, table::printable};
 use crate::{
     config::{Config, DEFAULT_PATH, HTTP_PORT, Http, SOCKET_NAME},
     model::service::Endpoint,
@@ -125,7 +125,7 @@ pub(super) fn find(config: Option<&Path>) -> Result<LocalAgent, LocalAgentError>
             let problem = problems.first().map(ToString::to_string).unwrap_or_default();
             let found = first_reachable(candidates(path, known.as_ref(), access_to), is_listening);
             // Not only at a failure: the agent may be another one than the configuration means.
-            eprintln!("muster: warning: {}: asking the agent at {}", printable(&problem), found.address);
+            print_error!("muster: warning: {}: asking the agent at {}", printable(&problem), found.address);
             Ok(found)
         }
     }

@@ -6,7 +6,12 @@
 //! The store ends the session no earlier, and keeps the lock free for the lock delay, which is longer than the grace period of
 //! the command by default.
 
-use std::{io, pin::pin, process::ExitStatus, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    process::ExitStatus,
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
@@ -19,10 +24,14 @@ use self::{
 use super::{
     Exit,
     client::{self, Client, ClientError, with_exit},
+    output::print_error,
     signals::Signals,
     table::printable,
 };
-use crate::api::kv::{DELETE, RELEASE};
+use crate::{
+    api::kv::{DELETE, RELEASE},
+    store::session::{MAX_LOCK_DELAY, MAX_TTL, MIN_TTL},
+};
 
 mod program;
 mod semaphore;
@@ -66,7 +75,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     ttl: Duration,
     /// Time for which a lost lock stays free, so that the former holder can end: at most 60s
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = lock_delay)]
     lock_delay: Duration,
     /// Number of hosts that may hold the lock at the same time; all of them must state the same number
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_LIMIT))]
@@ -83,9 +92,14 @@ pub(super) struct Args {
 
 /// Parses a time to live within the bounds of sessions.
 fn ttl(text: &str) -> Result<Duration, String> {
-    use crate::store::session::{MAX_TTL, MIN_TTL};
     let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if (MIN_TTL..=MAX_TTL).contains(&ttl) { Ok(ttl) } else { Err("expected 10s to 24h".to_owned()) }
+}
+
+/// Parses a lock delay within the bound of sessions.
+fn lock_delay(text: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if delay <= MAX_LOCK_DELAY { Ok(delay) } else { Err("expected at most 60s".to_owned()) }
 }
 
 pub(super) fn run(args: &Args) -> Exit {
@@ -99,11 +113,55 @@ async fn lock(client: &Client, args: &Args) -> Result<Exit, ClientError> {
     let semaphore = (args.limit > 1).then(|| Semaphore::new(&args.name, args.limit));
     // The own key of a holder of a semaphore ends with its session.
     let behavior = if semaphore.is_some() { DELETE } else { RELEASE };
-    let held = Held::create(client, &args.name, args.ttl, args.lock_delay, behavior).await?;
+    let mut given_up = pin!(given_up(args.wait));
+    let held = tokio::select! {
+        created = create(client, args, behavior) => created?,
+        signal = signals.next() => return Ok(signalled(signal)),
+        () = &mut given_up => return Ok(not_acquired(args)),
+    };
     let lock = Lock { held, semaphore };
-    let outcome = with_session(&lock, args, &mut signals).await;
+    let outcome = with_session(&lock, args, &mut signals, given_up).await;
     lock.held.end(lock.release()).await;
     outcome
+}
+
+/// Ends after the time of `--wait`; never without it.
+async fn given_up(wait: Option<Duration>) {
+    match wait {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports that the lock was not acquired in time; returns the exit code.
+fn not_acquired(args: &Args) -> Exit {
+    let (name, wait) = (printable(&args.name), args.wait.unwrap_or_default());
+    print_error!("muster: lock {name} was not acquired within {wait:?}");
+    NOT_ACQUIRED
+}
+
+/// Creates the session. With `--wait`, it is tried again while the store has no leader, which may come back in time.
+async fn create<'c>(client: &'c Client, args: &Args, behavior: &str) -> Result<Held<'c>, ClientError> {
+    let mut is_reported = false;
+    loop {
+        match Held::create(client, &args.name, args.ttl, args.lock_delay, behavior).await {
+            Ok(held) => return Ok(held),
+            Err(failure) if args.wait.is_none() || failure.status.is_none() || failure.is_last() => {
+                return Err(failure.error);
+            }
+            Err(failure) => {
+                if !is_reported {
+                    print_error!(
+                        "muster: waiting for lock {}: {}",
+                        printable(&args.name),
+                        printable(failure.error.to_string().lines().next().unwrap_or_default())
+                    );
+                    is_reported = true;
+                }
+                sleep(RETRY).await;
+            }
+        }
+    }
 }
 
 /// A lock of one holder, or of several.
@@ -146,28 +204,24 @@ impl Lock<'_> {
     }
 }
 
-async fn with_session(lock: &Lock<'_>, args: &Args, signals: &mut Signals) -> Result<Exit, ClientError> {
+async fn with_session(
+    lock: &Lock<'_>,
+    args: &Args,
+    signals: &mut Signals,
+    given_up: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Exit, ClientError> {
     let name = printable(&args.name);
     let mut kept = pin!(lock.held.keep());
-    let given_up = async {
-        match args.wait {
-            Some(limit) => sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         acquired = acquire(lock, &name) => acquired?,
         reason = &mut kept => return Err(ClientError::Failed(format!("cannot wait for lock {name}: {reason}"))),
         signal = signals.next() => return Ok(signalled(signal)),
-        () = given_up => {
-            eprintln!("muster: lock {name} was not acquired within {:?}", args.wait.unwrap_or_default());
-            return Ok(NOT_ACQUIRED);
-        }
+        () = given_up => return Ok(not_acquired(args)),
     }
     let mut program = match Program::start(&args.command) {
         Ok(program) => program,
         Err(error) => {
-            eprintln!("muster: cannot start {}: {error}", printable(&args.command[0].to_string_lossy()));
+            print_error!("muster: cannot start {}: {error}", printable(&args.command[0].to_string_lossy()));
             return Ok(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE });
         }
     };
@@ -182,7 +236,7 @@ async fn with_session(lock: &Lock<'_>, args: &Args, signals: &mut Signals) -> Re
             status = program.wait() => return Ok(exit(&status)),
             signal = signals.next() => program.pass_on(signal),
             reason = &mut lost => {
-                eprintln!("muster: lock {name} was lost: {reason}; ending the command");
+                print_error!("muster: lock {name} was lost: {reason}; ending the command");
                 program.end(GRACE).await;
                 return Ok(LOST);
             }
@@ -198,7 +252,7 @@ async fn acquire(lock: &Lock<'_>, name: &str) -> Result<(), ClientError> {
             Ok(Attempt::Acquired) => return Ok(()),
             Ok(Attempt::Held { by, index }) => {
                 if !is_reported {
-                    eprintln!("muster: waiting for lock {name}, held by session {}", printable(&by));
+                    print_error!("muster: waiting for lock {name}, held by session {}", printable(&by));
                     is_reported = true;
                 }
                 // A failed wait is repeated with the next attempt.
@@ -206,7 +260,7 @@ async fn acquire(lock: &Lock<'_>, name: &str) -> Result<(), ClientError> {
             }
             Ok(Attempt::Delayed) => {
                 if !is_reported {
-                    eprintln!(
+                    print_error!(
                         "muster: waiting for lock {name}: its former holder was lost, and its lock delay is not over"
                     );
                     is_reported = true;

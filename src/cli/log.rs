@@ -30,7 +30,10 @@ pub(super) fn start_logging(settings: &config::Log) -> impl Fn(&config::Log) + S
 }
 
 fn log_lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(move || OneLine { out: io::stderr(), format });
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(move || OneLine { out: io::stderr(), format })
+        // The layer would report a lost line on standard error, which has no reader, and panic.
+        .log_internal_errors(false);
     match format {
         Format::Text => lines.with_target(false).with_ansi(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),

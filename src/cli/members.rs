@@ -7,7 +7,8 @@ use hyper::{Method, body::Bytes};
 use super::{
     Exit,
     client::{self, Client, ClientError, print_json, segment, with},
-    table::{Table, age, print, printable},
+    output::print,
+    table::{Table, age, printable},
 };
 use crate::api::{Joined, Member, MemberState};
 

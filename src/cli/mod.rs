@@ -2,6 +2,8 @@
 //!
 //! Each command has a file. Clap's help texts are also the source of the man pages and completions (`generate`).
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::{
     ffi::OsString,
     process::{ExitCode, Termination},
@@ -18,6 +20,7 @@ mod client;
 mod client_tls;
 mod client_token;
 mod completions_and_man;
+mod dnssec;
 mod drain;
 mod explain;
 pub mod host_defaults;
@@ -30,6 +33,7 @@ mod lock;
 mod log;
 mod members;
 mod monitor;
+mod output;
 mod register;
 mod reload;
 mod request_error;
@@ -39,6 +43,7 @@ mod status;
 mod store;
 mod table;
 mod validate;
+mod zone;
 
 /// Exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +54,7 @@ pub enum Exit {
     Problems,
     /// The agent refused the request.
     Refused,
-    /// The command could not run: a usage error, an unreadable file, an unreachable agent.
+    /// The command could not run, or its output is incomplete: a usage error, an unreadable file, an unreachable agent.
     CouldNotRun,
     /// Exit code of a program that the command ran.
     Program(u8),
@@ -71,11 +76,11 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  Success
   1  Problems found, or the agent refused the request
-  2  Usage error, unreadable file or unreachable agent";
+  2  Usage error, unreadable file, unreachable agent or unwritable output";
 
 /// Service discovery over DNS
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, disable_help_subcommand = true, after_help = EXIT_STATUS)]
+#[command(name = "muster", version, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -121,6 +126,8 @@ enum Command {
     Lock(lock::Args),
     /// Show and change the voters of the store, back up and restore its keys
     Store(store::Args),
+    /// List, show and compare zones, and notify their secondaries
+    Zone(zone::Args),
     /// Show the state and the problems of the agent and its cluster
     Status(status::Args),
     /// Print events of instances, nodes and files as they occur
@@ -129,6 +136,8 @@ enum Command {
     Setup(setup::Args),
     /// Generate a gossip encryption key
     Keygen,
+    /// Make keys of signed zones, and print their DS records
+    Dnssec(dnssec::Args),
     /// Generate shell completions
     Completions(completions_and_man::CompletionsArgs),
     /// Generate the man pages
@@ -152,11 +161,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(arguments) => arguments,
         Err(mut error) => {
             hide_users(&mut error);
-            // Help and version arrive here too. A closed output cannot be reported anywhere.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::CouldNotRun } else { Exit::Done };
+            // Help and version arrive here too.
+            let printed = error.print();
+            if error.use_stderr() {
+                return Exit::CouldNotRun;
+            }
+            output::keep(printed);
+            return output::finish(Exit::Done);
         }
     };
+    output::finish(execute(arguments))
+}
+
+/// Runs the command of the arguments.
+fn execute(arguments: Arguments) -> Exit {
     match arguments.command {
         Command::Agent(args) => agent::run(&args),
         Command::Validate(args) => validate::run(&args),
@@ -177,10 +195,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Kv(args) => kv::run(args),
         Command::Lock(args) => lock::run(&args),
         Command::Store(args) => store::run(args),
+        Command::Zone(args) => zone::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Keygen => keyring::generate(),
+        Command::Dnssec(args) => dnssec::run(&args),
         Command::Completions(args) => completions_and_man::completions(&args),
         Command::Man(args) => completions_and_man::man(&args),
     }

@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 use super::{
     Exit,
     client::{self, Client, ClientError, segment, with},
-    table::{print, printable},
+    output::{print, print_error},
+    table::printable,
 };
 use crate::{api::events::Event, printable::escaped_json};
 
@@ -57,9 +58,10 @@ async fn follow(client: &Client, args: &Args) -> Result<(), ClientError> {
     let (mut events, mut delay, mut lost) = (Events::default(), RECONNECT_DELAY[0], false);
     loop {
         match client.open_stream(&args.path(), events.last_seen).await {
-            Ok(mut body) => {
+            Ok(response) => {
+                let mut body = response.into_body();
                 if lost {
-                    eprintln!("muster: reconnected to the agent");
+                    print_error!("muster: reconnected to the agent");
                 }
                 delay = RECONNECT_DELAY[0];
                 while let Ok(Some(Ok(frame))) = timeout(IDLE_TIMEOUT, body.frame()).await {
@@ -68,7 +70,7 @@ async fn follow(client: &Client, args: &Args) -> Result<(), ClientError> {
                         print(&if args.client.json { format!("{}\n", escaped_json(&data)) } else { line(&event) });
                     }
                 }
-                eprintln!("muster: lost the connection to the agent; reconnecting");
+                print_error!("muster: lost the connection to the agent; reconnecting");
                 (events.partial, lost) = (Vec::new(), true);
             }
             Err(error) if !lost || matches!(error, ClientError::Refused(_)) => return Err(error),

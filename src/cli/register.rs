@@ -13,7 +13,8 @@ use super::{
     client::{self, Client, ClientError, print_json, segment, with},
     host_defaults::environment,
     input_files::{has_extension, read},
-    table::{print, printable},
+    output::{print, print_error},
+    table::printable,
 };
 use crate::{
     config::Config,
@@ -168,7 +169,7 @@ fn services(args: &Args) -> Result<Vec<Service>, ClientError> {
         let (path, bytes) = input(file)?;
         let Bodies { bodies, left_out } = read_bodies(&path, &bytes)?;
         for problem in left_out {
-            eprintln!("muster: warning: {}: {}", printable::path(&path), printable(&problem));
+            print_error!("muster: warning: {}: {}", printable::path(&path), printable(&problem));
         }
         all.extend(bodies.into_iter().map(|body| Service { file: Some(path.clone()), body }));
     }

@@ -5,8 +5,8 @@ use hyper::{Method, body::Bytes};
 use super::{
     Exit,
     client::{self, print_json, with_exit},
+    output::print,
     status::describe_problem,
-    table::print,
 };
 use crate::api::Reloaded;
 

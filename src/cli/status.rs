@@ -6,7 +6,8 @@ use super::{
     Exit,
     client::{self, print_json, with_exit},
     members::since,
-    table::{Table, print},
+    output::print,
+    table::Table,
 };
 use crate::api::{AgentStatus, Conflict, Held, Problem};
 
@@ -29,15 +30,18 @@ pub(super) fn run(args: &Args) -> Exit {
     })
 }
 
-/// Reports whether no problem needs attention: no file has an error, no external node is announced twice, and the node has an
-/// address and is neither cut off nor gone for its peers. Withheld instances are no problem: an operator withdrew them.
+/// Reports whether no problem needs attention: no file has an error, no zone has invalid signatures, no external node is announced
+/// twice, the store has a leader, and the node has an address and is neither cut off nor gone for its peers. Withheld instances are
+/// no problem: an operator withdrew them.
 fn is_healthy(agent: &AgentStatus) -> bool {
     let status = &agent.muster;
     let mut problems = status.files.iter().flat_map(|folder| &folder.problems);
     status.partitioned.is_none()
         && status.address_problem.is_none()
+        && status.store_problem.is_none()
         && status.doubted.is_none()
         && status.conflicts.is_empty()
+        && status.zone_problems.iter().all(|problem| problem.severity != "error")
         && problems.all(|problem| problem.severity != "error")
 }
 
@@ -91,7 +95,14 @@ fn report(agent: &AgentStatus, now: SystemTime) -> Table {
             row("problem", format!("{}: {} more; `muster validate` shows all", folder.path, folder.more_problems));
         }
     }
+    for problem in &status.zone_problems {
+        let warning = if problem.severity == "warning" { "warning: " } else { "" };
+        row("problem", format!("{warning}{} ({})", problem.message, problem.hint));
+    }
     if let Some(problem) = &status.address_problem {
+        row("problem", problem.clone());
+    }
+    if let Some(problem) = &status.store_problem {
         row("problem", problem.clone());
     }
     for conflict in &status.conflicts {

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use hyper::{Method, body::Bytes};
 
 use super::{
-    Exit,
+    EXIT_STATUS, Exit,
     client::{self, Client, ClientError, print_json, segment, with_exit},
-    table::{Table, print, printable},
+    output::print,
+    table::{Table, printable},
 };
 use crate::api::store::{Member, Status};
 
@@ -18,8 +19,13 @@ mod recover;
 const PATH: &str = "/v1/muster/store";
 /// Time limit for a change of the voters, longer than the agent's: a new voter receives the whole store first.
 const CHANGE: Duration = Duration::from_secs(340);
+/// Time without a reply from which a member is shown as unreachable: several times that of an election.
+const LOST: Duration = Duration::from_secs(5);
+/// Time without a reply up to which a member is shown as alive: some lost heartbeats, which are sent every 200 ms.
+const ALIVE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_STATUS)]
 pub(super) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -43,12 +49,12 @@ enum Action {
     },
     /// Back up all keys to a file
     Snapshot {
-        /// File to write; it is replaced when the backup is complete
+        /// File to write, which is replaced when the backup is complete; - writes standard output
         file: PathBuf,
     },
     /// Make the keys those of a backup: others are deleted
     Restore {
-        /// File that `snapshot` or `muster kv export` wrote
+        /// File that `snapshot` or `muster kv export` wrote; - reads standard input
         file: PathBuf,
         /// Delete keys that are not in the file without asking; needed if there are any
         #[arg(long)]
@@ -76,7 +82,7 @@ pub(super) fn run(args: Args) -> Exit {
     }
 }
 
-/// Shows the status. A store without a leader is a problem.
+/// Shows the status. A store without a leader is a problem, and so is a voter that does not reply to it or has failed.
 fn status(client: &Client, json: bool) -> Result<Exit, ClientError> {
     let answer = client.get(PATH)?;
     let status: Status = client.read(&answer)?;
@@ -85,7 +91,15 @@ fn status(client: &Client, json: bool) -> Result<Exit, ClientError> {
     } else {
         print(&format!("{}\n{}", report(&status), members(&status)));
     }
-    Ok(if status.leader.is_some() { Exit::Done } else { Exit::Problems })
+    let is_whole = status.leader.is_some()
+        && status.failure.is_none()
+        && !status.members.iter().any(|member| member.voter && is_lost(member));
+    Ok(if is_whole { Exit::Done } else { Exit::Problems })
+}
+
+/// Reports whether the leader has not heard of a member for [`LOST`].
+fn is_lost(member: &Member) -> bool {
+    member.unreached.is_some_and(|unreached| Duration::from_millis(unreached) >= LOST)
 }
 
 fn change(client: &Client, method: Method, node: &str, done: &str, json: bool) -> Result<Exit, ClientError> {
@@ -108,19 +122,28 @@ fn report(status: &Status) -> Table {
         "leader",
         match &status.leader {
             Some(leader) => format!("{leader}, term {}", status.term),
-            None => "none: a majority of the voters must be alive".to_owned(),
+            None if id.is_empty() => "none".to_owned(),
+            None => "none: a majority of the voters cannot be reached. Start them, or see \"After the loss of a majority\" in \
+                     docs/store.md"
+                .to_owned(),
         },
     );
-    row("revision", status.revision.to_string());
-    row("log", format!("last entry {}, applied {}", status.last_log, status.applied));
-    row("size", format!("{} keys, {} of {}", status.keys, size(status.octets), size(status.max_octets)));
+    // A node that has reached no voter knows nothing of the state.
+    if !id.is_empty() {
+        row("revision", status.revision.to_string());
+        row("log", format!("last entry {}, applied {}", status.last_log, status.applied));
+        row("size", format!("{} keys, {} of {}", status.keys, size(status.octets), size(status.max_octets)));
+    }
     row("seen by", status.node.clone());
+    if let Some(failure) = &status.failure {
+        row("problem", format!("the voter on this node has failed: {}", printable(failure)));
+    }
     report
 }
 
 /// Table of the members, the voters first.
 fn members(status: &Status) -> Table {
-    let mut table = Table::with_head(&["NODE", "ROLE", "LAG", "ID"]);
+    let mut table = Table::with_head(&["NODE", "ROLE", "STATE", "LAG", "ID"]);
     let mut members: Vec<&Member> = status.members.iter().collect();
     members.sort_by_key(|member| (!member.voter, &member.node));
     for member in members {
@@ -130,7 +153,14 @@ fn members(status: &Status) -> Table {
             (_, false) => "learner",
         };
         let lag = member.lag.map_or_else(String::new, |lag| format!("{lag} entries"));
-        table.row([member.node.clone(), role.to_owned(), lag, member.id.clone()]);
+        let state = match member.unreached.map(Duration::from_millis) {
+            Some(unreached) if unreached >= LOST => format!("unreachable for {} s", unreached.as_secs()),
+            Some(unreached) if unreached >= ALIVE => format!("no reply for {} s", unreached.as_secs()),
+            Some(_) if member.lag.is_none() => "no reply yet".to_owned(),
+            Some(_) => "alive".to_owned(),
+            None => String::new(),
+        };
+        table.row([member.node.clone(), role.to_owned(), state, lag, member.id.clone()]);
     }
     table
 }
@@ -158,16 +188,31 @@ mod tests {
     }
 
     #[test]
-    fn voters_come_before_learners_and_the_leader_is_marked() {
-        let member =
-            |node: &str, voter, lag| Member { id: "1".to_owned(), node: node.to_owned(), voter, lag, unreached: None };
+    fn voters_come_before_learners_and_unreachable_members_are_marked() {
+        let member = |node: &str, voter, lag, unreached| Member {
+            id: "1".to_owned(),
+            node: node.to_owned(),
+            voter,
+            lag,
+            unreached,
+        };
         let status = Status {
             leader: Some("b".to_owned()),
-            members: vec![member("a", false, Some(7)), member("b", true, Some(0)), member("c", true, None)],
+            members: vec![
+                member("a", false, Some(7), Some(45_200)),
+                member("b", true, Some(0), Some(0)),
+                member("c", true, None, None),
+                member("d", true, Some(0), Some(4_100)),
+                member("e", true, None, Some(300)),
+            ],
             ..Status::default()
         };
-        let expected = "NODE  ROLE     LAG        ID\nb     leader   0 entries  1\nc     voter    -          1\n\
-                        a     learner  7 entries  1\n";
+        let expected = "NODE  ROLE     STATE                 LAG        ID\n\
+                        b     leader   alive                 0 entries  1\n\
+                        c     voter    -                     -          1\n\
+                        d     voter    no reply for 4 s      0 entries  1\n\
+                        e     voter    no reply yet          -          1\n\
+                        a     learner  unreachable for 45 s  7 entries  1\n";
         assert_eq!(members(&status).to_string(), expected);
     }
 }

@@ -2,12 +2,7 @@
 //!
 //! Texts come from other hosts. Their control characters could drive the user's terminal, so all are escaped.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use crate::printable::escaped;
 
@@ -68,11 +63,6 @@ pub(super) fn age(age: Duration) -> String {
         (0, _, _) => format!("{hours}h{}m", minutes % 60),
         _ => format!("{days}d{}h", hours % 24),
     }
-}
-
-/// Prints the output of a command. Errors are ignored: the exit code does not depend on the reader.
-pub(super) fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

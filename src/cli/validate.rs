@@ -10,6 +10,7 @@
 //!   a configuration, the default one applies, with `exec` checks allowed: the files' node may allow them.
 
 mod referenced;
+mod signed_zones;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ use super::{
     Exit,
     host_defaults::environment,
     input_files::{Text, folder, has_extension, read},
+    output::print,
 };
 use crate::{
     config::{AllowExec, CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
@@ -186,8 +188,7 @@ impl Report {
             let warnings = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
             out.push_str(&format!("{} checked: {errors}{warnings}\n", count(self.read.len(), "file")));
         }
-        // The exit code does not depend on the reader of the output.
-        let _ = io::stdout().write_all(out.as_bytes());
+        print(&out);
         let _ = io::stderr().write_all(self.unread.concat().as_bytes());
         match (self.unread.len(), errors) {
             (1.., _) => Exit::CouldNotRun,
@@ -222,8 +223,10 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
                 report.warn_of_addresses(&config, environment, &texts[0].path);
                 referenced::check(&config, report);
                 let files = Files::of(&config, &texts[0].path, report);
+                let zones = files.zones.iter().filter_map(|text| zone_file::origin_of(&text.path).ok());
+                signed_zones::check_zones(&config, &texts[0].path, zones, report);
                 seen.extend(files.paths());
-                let services = files.check(&config, BTreeSet::new(), report);
+                let services = files.check(&config, Some(&texts[0].path), BTreeSet::new(), report);
                 first.get_or_insert((config, services));
             }
             Err(problems) => report.problems.extend(problems),
@@ -231,7 +234,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     }
     loose.remove(&seen);
     match first.map_or_else(|| without_configuration(environment), Ok) {
-        Ok((config, services)) => drop(loose.check(&config, services, report)),
+        Ok((config, services)) => drop(loose.check(&config, None, services, report)),
         Err(problems) => report.problems.extend(problems),
     }
 }
@@ -364,11 +367,12 @@ impl Files {
         self.zones.retain(is_new);
     }
 
-    /// Checks each file and then all files together. Returns `services`, the node's services known so far, and the
-    /// services of the files.
+    /// Checks each file and then all files together, and the zones of the configuration at `config_path`. Returns `services`, the
+    /// node's services known so far, and the services of the files.
     fn check(
         &self,
         config: &Config,
+        config_path: Option<&Path>,
         mut services: BTreeSet<RegisteredName>,
         report: &mut Report,
     ) -> BTreeSet<RegisteredName> {
@@ -391,7 +395,13 @@ impl Files {
             definitions::merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
         report.problems.extend(problems);
         services.extend(definitions.keys().map(|key| key.service.clone()));
-        let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
+        let rules = Rules {
+            domain: config.domain.clone(),
+            aliases: config.alias_domains.clone(),
+            secondary: config.dns.secondary.iter().map(|zone| zone.origin.clone()).collect(),
+            dynamic: config.dns.dynamic.iter().map(|zone| zone.origin.clone()).collect(),
+            ttl: config.dns.ttl,
+        };
         let node = KnownNode { name: config.node.clone(), datacenter: config.datacenter.clone() };
         let mut zones: Vec<(&Path, Arc<ZoneFile>)> = Vec::new();
         for text in &self.zones {
@@ -399,6 +409,7 @@ impl Files {
                 Ok(zone) => {
                     report.problems.extend(zone.warnings.iter().cloned());
                     report.problems.extend(rules.conflicts(&text.path, &zone, &node, &services));
+                    report.problems.extend(signed_zones::other_signer(config, &text.path, &zone));
                     zones.push((&text.path, Arc::new(zone)));
                 }
                 Err(problems) => report.problems.extend(problems),
@@ -406,6 +417,7 @@ impl Files {
         }
         let (_, problems) = zones::merge(zones.iter().map(|(path, zone)| (*path, zone)));
         report.problems.extend(problems);
+        report.problems.extend(signed_zones::problems_for_validators(config, config_path, &zones));
         services
     }
 }

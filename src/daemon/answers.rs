@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     dns::{
-        engine::first_exchange::FirstExchange,
+        engine::first_exchange::{Awaited, FirstExchange},
         publish::{Publisher, Sources, Transfers},
         zone::{Settings, Tables, serial::Serial},
     },
@@ -26,14 +26,23 @@ pub(super) struct Published {
     pub(super) catalog: watch::Receiver<Catalog>,
 }
 
-/// Publishes a first state and follows its sources. If answers wait for the first exchange with a peer, returns that as well.
+/// What answers wait for at a start.
+#[derive(Clone, Copy)]
+pub(super) struct Waits {
+    /// The instances of the peers.
+    pub(super) peers: bool,
+    /// The dynamic zones as the store has them.
+    pub(super) updates: bool,
+}
+
+/// Publishes a first state and follows its sources. If answers wait, returns that as well.
 pub(super) fn publish(
     context: &mut Context<'_>,
     serial: Serial,
     ceiling: watch::Sender<u32>,
     mut sources: Sources,
     transfers: Transfers,
-    waits: bool,
+    waits: Waits,
 ) -> (Published, Option<Arc<FirstExchange>>) {
     let config = context.config;
     // In milliseconds, so that an index from before a restart is never ahead of ours.
@@ -42,13 +51,15 @@ pub(super) fn publish(
     let catalog = Catalog::starting_at(version).answering(config.dns.only_passing);
     let mut publisher = Publisher::new(tables, catalog, serial, ceiling, context.data_dir.clone(), transfers);
     let own = block_in_place(|| {
-        let own = waits.then(|| publisher.publish_own(&sources, &config.node));
+        let own = waits.peers.then(|| publisher.publish_own(&sources, &config.node));
         publisher.publish(&mut sources);
         own
     });
     let published = Published { tables: publisher.published(), catalog: publisher.catalog() };
     context.tasks.spawn("publisher", publisher.run(sources, context.shutdown.clone()));
-    (published, own.map(|own| Arc::new(FirstExchange::awaited(own))))
+    let awaited = Awaited { own, updates: waits.updates };
+    let is_awaited = waits.peers || waits.updates;
+    (published, is_awaited.then(|| Arc::new(FirstExchange::awaited(awaited))))
 }
 
 /// Resumes the serial that the data directory holds, and reserves serials there.

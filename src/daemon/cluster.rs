@@ -159,6 +159,7 @@ pub(super) fn start(
         checks: node_checks,
     });
     let (view, seen) = watch::channel(node::initial_view(&node, &announcements, &external, &known, continues));
+    let first_serials = node::initial_zone_serials(&known, continues);
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
@@ -206,7 +207,7 @@ pub(super) fn start(
         zone_serial,
     };
     let (former_serial, handed_over) = watch::channel(None);
-    let (zone_serials, serials) = watch::channel(Arc::default());
+    let (zone_serials, serials) = watch::channel(first_serials);
     let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial, zone_serials };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());

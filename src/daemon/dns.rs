@@ -9,23 +9,24 @@ use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::TcpListener;
 
-use super::{Context, DaemonError, Purpose, bind::DnsListener, encrypted, resolver::Resolution};
+use super::{Context, DaemonError, Purpose, bind::DnsListener, encrypted};
 use crate::{
     config::Config,
     dns::{
+        dnssec::signer::Signer,
         engine::{Audience, Engine, Settings, first_exchange::FirstExchange, rrl::ResponseRateLimiter},
         message::cookie::Secret,
         recursion::Recursion,
-        server::{connection_quota::ConnectionQuota, tcp, transfers::Transfers, udp},
+        server::{backends::Backends, connection_quota::ConnectionQuota, tcp, udp},
         zone::Tables,
     },
-    metrics::{Transport, Writers},
+    metrics::{Dnssec, Transport, Writers},
 };
 
 /// DNS servers, of which those of datagrams are started.
 pub(super) struct Started {
     settings: Arc<Settings>,
-    transfers: Option<Transfers>,
+    backends: Backends,
     connections: Vec<(SocketAddr, net::TcpListener)>,
 }
 
@@ -34,9 +35,8 @@ pub(super) fn serve_datagrams(
     context: &mut Context<'_>,
     listeners: Vec<DnsListener>,
     tables: &Arc<ArcSwap<Tables>>,
-    resolution: &Resolution,
     settings: &Arc<Settings>,
-    transfers: &Option<Transfers>,
+    backends: Backends,
     first_exchange: Option<Arc<FirstExchange>>,
 ) -> Result<Started, DaemonError> {
     let engine = {
@@ -47,31 +47,28 @@ pub(super) fn serve_datagrams(
     for DnsListener { address, datagrams, connections } in listeners {
         let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
         for socket in datagrams {
-            let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
-            let (engine, transfers) = (engine.clone(), transfers.clone());
+            let (engine, shutdown) = (engine.clone(), context.shutdown.clone());
             let metrics = &context.metrics.dns;
-            let workers = udp::serve(socket, tables.clone(), engine, resolver, transfers, metrics, shutdown);
+            let workers = udp::serve(socket, tables.clone(), engine, backends.clone(), metrics, shutdown);
             context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
         }
         waiting.push((address, connections));
     }
-    Ok(Started { settings: settings.clone(), transfers: transfers.clone(), connections: waiting })
+    Ok(Started { settings: settings.clone(), backends, connections: waiting })
 }
 
 /// Starts the servers of connections. Returns the quota that counts them.
 pub(super) fn serve_connections(
     context: &mut Context<'_>,
-    Started { settings, transfers, connections }: Started,
+    Started { settings, backends, connections }: Started,
     encrypted: encrypted::Listeners,
     tables: &Arc<ArcSwap<Tables>>,
-    resolution: &Resolution,
 ) -> Result<Arc<ConnectionQuota>, DaemonError> {
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
         clients: ConnectionQuota::new(tcp::most_connections()),
-        resolver: resolution.resolver.clone(),
-        transfers,
+        backends,
         tally: context.metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: context.shutdown.clone(),
     };
@@ -88,6 +85,7 @@ pub(super) fn serve_connections(
 pub(super) fn engine_settings(
     config: &Config,
     recursion: Option<Arc<Recursion>>,
+    signatures: Dnssec,
 ) -> Result<Arc<Settings>, DaemonError> {
     // A new secret at each start: a client with an old cookie receives a new one in the reply.
     let mut secret = [0; 16];
@@ -100,6 +98,11 @@ pub(super) fn engine_settings(
         limit: limit.map(|rate| ResponseRateLimiter::new(rate, unlimited, fastrand::u64(..))),
         recursion,
         audience: if config.advertise.is_usable() { Audience::Everyone } else { Audience::ThisHost },
-        serves_transfers: !config.dns.transfer.allow.is_empty() || config.dns.keys_dir.is_some(),
+        signer: (!config.dns.dnssec.is_empty())
+            .then(|| Arc::new(Signer::new(Box::new(SystemRandom::new()), signatures))),
+        serves_transfers: !config.dns.transfer.allow.is_empty()
+            || config.dns.keys_dir.is_some()
+            || !config.dns.secondary.is_empty(),
+        serves_updates: !config.dns.dynamic.is_empty(),
     }))
 }

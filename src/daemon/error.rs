@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    diagnostic::Diagnostic,
     files::contents::{GRANT_GROUP, ReadError},
     model::{keyring::KeyFileError, name::Label},
     printable,
@@ -38,6 +39,8 @@ pub enum DaemonError {
         /// The fault.
         error: GossipKeyError,
     },
+    /// The file of trust anchors is unusable; holds the fault.
+    TrustAnchors(Diagnostic),
     /// The certificate for encrypted DNS is unusable; holds the reason.
     Certificate(String),
     /// The certificate of the HTTP API is unusable; holds the reason.
@@ -188,6 +191,11 @@ impl fmt::Display for DaemonError {
             Self::KeyFile { path, error } => {
                 write!(f, "cannot use the gossip keys in {}: {error}\n{}", printable::path(path), error.hint(path))
             }
+            Self::TrustAnchors(fault) => write!(
+                f,
+                "cannot use the trust anchors: {fault}\nSet resolver.trust_anchors to a file of DS or DNSKEY records, or remove it to \
+                 use the keys of the root that are built in."
+            ),
             Self::Certificate(error) => write!(
                 f,
                 "unusable certificate for encrypted DNS: {error}\nSet dns.encrypted.certificate to the certificate chain and dns.encrypted.key to \

@@ -42,7 +42,11 @@ impl Fixed {
         let changed = changes.into_iter().filter(|(_, before, now)| before != now);
         changed
             .map(|(key, before, now)| {
-                let message = format!("`{key}` changed from `{before}` to `{now}`, which needs a restart of the agent");
+                let [before, now] = [before, now].map(|value| match value.as_str() {
+                    "" => "not set".to_owned(),
+                    value => format!("`{value}`"),
+                });
+                let message = format!("`{key}` changed from {before} to {now}, which needs a restart of the agent");
                 Diagnostic::whole(path, message).with_hint("restart the agent, or undo the change")
             })
             .collect()

@@ -27,6 +27,7 @@ use crate::{
     config::Config,
     inherited_fd,
     model::member::INCARNATIONS,
+    registry::request::Queue,
     saved_state::{SavedState, SavedStateError},
     service_manager,
 };
@@ -54,6 +55,8 @@ pub struct Handover {
     pub(super) above: u64,
     /// Peers, check results and last valid files; `None` if there is none: the data directory may have an older one.
     pub(super) state: Option<SavedState>,
+    /// Changes of the registry that wait for the next start in this process.
+    pub(super) requests: Queue,
 }
 
 /// Identity of a run in the cluster.

@@ -21,19 +21,21 @@ use super::{
     error::{DaemonError, Purpose},
     folders::Folders,
     local_services::LocalServices,
+    record_counts::RecordCounts,
     resolver::Resolution,
     scrape,
+    transfers::Notifying,
 };
 use crate::{
     config::{AddressProblem, Config},
     control::Control,
-    dns::server::connection_quota::ConnectionQuota,
+    dns::{secondary::Copies, server::connection_quota::ConnectionQuota, zone::zone_problems::ZoneProblem},
     files::tokens::{self, TokenFiles},
     http::{
         self,
         blocking::{self, BlockingQueries},
         command::Commands,
-        muster::explain,
+        muster::{explain, zones},
         server::{self, Listener, Server, credentials::Guard},
     },
     metrics::Folder,
@@ -58,9 +60,14 @@ impl Listeners {
 pub(super) struct Shown<'a> {
     /// The problem of the advertised addresses.
     pub(super) address_problem: watch::Receiver<Option<AddressProblem>>,
+    /// The problems of zones that make validators refuse answers.
+    pub(super) zone_problems: watch::Receiver<Arc<[ZoneProblem]>>,
     pub(super) services: &'a LocalServices,
     pub(super) cluster: &'a Cluster,
     pub(super) published: Published,
+    /// The secondary zones.
+    pub(super) copies: watch::Receiver<Copies>,
+    pub(super) notifying: Notifying,
     pub(super) resolution: Resolution,
     /// Counts DNS connections.
     pub(super) connections: Arc<ConnectionQuota>,
@@ -94,12 +101,14 @@ fn api(
     guard: Guard,
     shown: Shown<'_>,
 ) -> http::Api {
-    let Shown { address_problem, services, cluster, published, resolution, connections, dns, control, stopping, store } =
-        shown;
+    let Shown { address_problem, zone_problems, services, cluster, published, copies, notifying, .. } = shown;
+    let Shown { resolution, connections, dns, control, stopping, store, .. } = shown;
     let Published { tables, catalog } = published;
+    let records = Arc::new(RecordCounts::default());
     let scrape = scrape::Sources {
         catalog: catalog.clone(),
         tables: tables.clone(),
+        copies: copies.clone(),
         members: cluster.members.clone(),
         rejected: cluster.rejected.clone(),
         definitions: services.definitions.clone(),
@@ -107,6 +116,7 @@ fn api(
         own: services.own.clone(),
         cache: resolution.recursion.as_ref().map(|recursion| recursion.cache.clone()),
         clients: connections,
+        records: records.clone(),
     };
     let sources = blocking::Sources {
         catalog,
@@ -115,6 +125,7 @@ fn api(
         maintenance: services.maintenance.clone(),
         keys: cluster.keyring.clone(),
         address_problem,
+        zone_problems,
     };
     let queries = BlockingQueries::new(sources, context.metrics.http.clone(), context.shutdown.clone());
     context.tasks.spawn("blocking queries", queries.clone().run());
@@ -125,11 +136,20 @@ fn api(
         report_texts: services.report_texts.clone(),
         commands: Commands {
             cluster: cluster.commands.clone(),
-            registry: services.requests.clone(),
+            registry: services.requests.sender(),
             daemon: control,
             store,
         },
         guard,
+        zones: zones::Sources {
+            tables: tables.clone(),
+            copies,
+            secondary: context.config.dns.secondary.clone().into(),
+            notified: notifying.secondaries.into(),
+            acknowledged: notifying.acknowledged,
+            requests: notifying.requests,
+            records: zones::RecordCounter::new(move |tables, zone| records.newest(tables, zone)),
+        },
         explain: explain::Sources {
             tables,
             recursion: resolution.recursion,

@@ -30,13 +30,13 @@ use crate::{
     registry::{
         external::Announced,
         registration::Host,
-        request::Request,
+        request::Queue,
         state::State,
         task::{self, Inputs, Outputs, Store},
     },
 };
 
-/// Capacity of the queues of changes and of TTL reports.
+/// Capacity of the queue of TTL reports.
 const QUEUE: usize = 64;
 /// Time limit for the first announcement of the loaded services; afterwards the agent answers without them.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
@@ -64,17 +64,19 @@ pub(super) struct LocalServices {
     /// Takes the lookup of these names.
     pub(super) host_lookup: watch::Sender<Option<Lookup>>,
     /// Takes changes of the registry.
-    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) requests: Queue,
     /// Time for which caches may still have answers with this node's instances; set when all are withdrawn.
     pub(super) withdrawn: watch::Receiver<Option<Duration>>,
     /// The largest default TTL of all nodes.
     default_ttl: watch::Sender<u32>,
 }
 
-/// Starts the registry and the checks, which continue from `former` results. `drain` withdraws all instances of the node.
+/// Starts the registry, which carries out `requests`, and the checks, which continue from `former` results. `drain` withdraws all
+/// instances of the node.
 pub(super) async fn start(
     context: &mut Context<'_>,
     files: watch::Receiver<Definitions>,
+    requests: Queue,
     drain: &CancellationToken,
     former: Former,
     former_hosts: KnownHosts,
@@ -96,13 +98,17 @@ pub(super) async fn start(
     let (registered, registered_now) = watch::channel(registered);
     let (external, external_now) = watch::channel(external);
     let (report, ttl_reports) = mpsc::channel(QUEUE);
-    let (requests, asked) = mpsc::channel(QUEUE);
     let (ttl, default_ttl) = watch::channel(config.dns.ttl);
     let (outcome, withdrawn) = watch::channel(None);
     let folder = context.data_dir.clone();
     let store: Store = Box::new(move |text| folder.store_registered(text));
-    let inputs =
-        Inputs { files, announced: announcements.clone(), default_ttl, requests: asked, withdraw: drain.clone() };
+    let inputs = Inputs {
+        files,
+        announced: announcements.clone(),
+        default_ttl,
+        requests: requests.clone(),
+        withdraw: drain.clone(),
+    };
     let outputs = Outputs {
         definitions: defined,
         external: registered,

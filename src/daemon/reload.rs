@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{DaemonError, bind, cluster::read_key_file, fixed::Fixed, handover::Handover, sockets::SocketPool};
+use super::{
+    DaemonError, bind, cluster::read_key_file, fixed::Fixed, handover::Handover, sockets::SocketPool, trust_anchors,
+};
 use crate::{
     clock::unix_now,
     config::{self, Config},
     diagnostic::Diagnostic,
+    dns::recursion::validation::ValidationScope,
     model::{date::rfc3339, keyring::Keyring},
     tls::certificate::Certificate,
 };
@@ -32,6 +35,8 @@ pub(super) struct Active {
     config: Config,
     /// Content of the key file at the start.
     gossip_keys: Option<String>,
+    /// Trust anchors in use.
+    trust_anchors: Option<ValidationScope>,
     since: Duration,
 }
 
@@ -48,7 +53,8 @@ pub(super) enum Reread {
 impl Active {
     /// The configuration that has just been applied.
     pub(super) fn new(config: &Config) -> Self {
-        Self { config: config.clone(), gossip_keys: gossip_keys(config), since: unix_now() }
+        let (gossip_keys, trust_anchors) = (gossip_keys(config), trust_anchors(config));
+        Self { config: config.clone(), gossip_keys, trust_anchors, since: unix_now() }
     }
 }
 
@@ -63,6 +69,10 @@ fn gossip_keys(config: &Config) -> Option<String> {
         config::Seal::KeyFile(path) => read_key_file(path).ok(),
         config::Seal::Open => None,
     }
+}
+
+fn trust_anchors(config: &Config) -> Option<ValidationScope> {
+    config.resolver.validation.as_ref().and_then(|validation| trust_anchors::scope(validation).ok())
 }
 
 /// Returns the reasons why an agent with this configuration, of `path`, cannot go on from the handover.
@@ -88,7 +98,9 @@ impl Source {
             Ok(config) => config,
             Err(problems) => return Reread::Refused(problems),
         };
-        if config == active.config && gossip_keys(&config) == active.gossip_keys {
+        let has_same_files =
+            gossip_keys(&config) == active.gossip_keys && trust_anchors(&config) == active.trust_anchors;
+        if config == active.config && has_same_files {
             return Reread::Unchanged;
         }
         let mut problems = Fixed::of(&active.config).changes(&Fixed::of(&config), &self.path);
@@ -122,6 +134,7 @@ fn named_file_problems(config: &Config) -> Vec<Diagnostic> {
             problem.with_hint(error.hint(path))
         }));
     }
+    problems.extend(config.resolver.validation.as_ref().and_then(|validation| trust_anchors::scope(validation).err()));
     let encrypted = config.dns.encrypted.as_ref().map(|encrypted| (&encrypted.certificate, &encrypted.key));
     let http = config.http.tls.as_ref().map(|(certificate, key)| (certificate, key));
     for (certificate, key) in encrypted.into_iter().chain(http) {

@@ -5,10 +5,11 @@ use std::{net::SocketAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::Context;
+use super::{Context, DaemonError, trust_anchors};
 use crate::{
     config,
     dns::{
+        collector::Tap,
         recursion::{Recursion, cache::Cache, loop_detection::LoopDetector, rebinding::RebindProtection},
         resolver::{self, Resolver, system},
         zone::Tables,
@@ -28,15 +29,17 @@ pub(super) struct Resolution {
     pub(super) upstreams: Option<watch::Receiver<Vec<UpstreamAddress>>>,
 }
 
-/// Starts the resolver of an agent that answers at the addresses `own` from these tables.
+/// Starts the resolver of an agent that answers at the addresses `own` from these tables. Messages to and from upstreams are recorded
+/// with `tap`.
 pub(super) async fn start(
     context: &mut Context<'_>,
     own: Vec<SocketAddr>,
     tables: &Arc<ArcSwap<Tables>>,
-) -> Resolution {
+    tap: &Option<Tap>,
+) -> Result<Resolution, DaemonError> {
     let (config, shutdown) = (&context.config.resolver, &context.shutdown);
     if config.allow.is_empty() {
-        return Resolution::default();
+        return Ok(Resolution::default());
     }
     let upstreams = match &config.upstreams {
         config::Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
@@ -46,11 +49,16 @@ pub(super) async fn start(
             upstreams
         }
     };
+    let validation = match &config.validation {
+        Some(validation) => Some(Arc::new(trust_anchors::scope(validation).map_err(DaemonError::TrustAnchors)?)),
+        None => None,
+    };
     let exceptions = config.rebind_protection.clone();
     let recursion = Recursion {
         allow: config.allow.clone(),
         routes: config.routes.clone(),
         rebind_protection: exceptions.map(|exceptions| RebindProtection { exceptions }),
+        validation: validation.clone(),
         cache: Arc::new(Cache::new(config.cache.size, config.cache.bounds)),
         loop_detector: Arc::new(LoopDetector::new(fastrand::u64(..))),
     };
@@ -62,10 +70,12 @@ pub(super) async fn start(
         authorities: tls::authorities::system_roots,
         tables: tables.clone(),
         rebind_protection: recursion.rebind_protection.clone(),
+        validation,
         upstream_metrics: context.metrics.upstreams.clone(),
         metrics: context.metrics.resolver.clone(),
+        tap: tap.clone(),
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     context.tasks.spawn("resolver", work);
-    Resolution { resolver: Some(resolver), recursion: Some(Arc::new(recursion)), upstreams: Some(upstreams) }
+    Ok(Resolution { resolver: Some(resolver), recursion: Some(Arc::new(recursion)), upstreams: Some(upstreams) })
 }

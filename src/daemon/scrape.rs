@@ -5,11 +5,16 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::VERSION;
+use super::{VERSION, record_counts::RecordCounts};
 use crate::{
-    dns::{recursion::cache::Cache, server::connection_quota::ConnectionQuota, zone::Tables},
+    dns::{
+        recursion::cache::Cache,
+        secondary::Copies,
+        server::connection_quota::ConnectionQuota,
+        zone::{Tables, static_names::Zone},
+    },
     gossip::{node::OwnState, rejected::Rejected},
-    metrics::{Metrics, Scrape, Snapshot, process},
+    metrics::{CopyFigures, Metrics, Scrape, Snapshot, ZoneFigures, process},
     model::{
         catalog::Catalog,
         member::Membership,
@@ -23,6 +28,8 @@ pub(super) struct Sources {
     pub(super) catalog: watch::Receiver<Catalog>,
     /// Snapshot that DNS answers from.
     pub(super) tables: Arc<ArcSwap<Tables>>,
+    /// The secondary zones.
+    pub(super) copies: watch::Receiver<Copies>,
     /// The members.
     pub(super) members: watch::Receiver<Arc<Membership>>,
     /// Counts of rejected gossip.
@@ -37,6 +44,8 @@ pub(super) struct Sources {
     pub(super) cache: Option<Arc<Cache>>,
     /// DNS connections.
     pub(super) clients: Arc<ConnectionQuota>,
+    /// Numbers of records of the zones.
+    pub(super) records: Arc<RecordCounts>,
 }
 
 impl Sources {
@@ -54,8 +63,10 @@ impl Sources {
                 version: VERSION,
                 catalog: &catalog,
                 serial: tables.serial(),
+                zones: zone_figures(&tables, &self.copies.borrow().clone(), &self.records),
                 place: tables.place(),
                 nearest: tables.nearest(),
+                signed_zones: signed_zones(&tables),
                 members: &members,
                 rejected: self.rejected.all().collect(),
                 definitions: &definitions,
@@ -68,4 +79,26 @@ impl Sources {
             })
         })
     }
+}
+
+/// Returns the figures of all zones, sorted by name.
+fn zone_figures(tables: &Tables, copies: &Copies, counts: &RecordCounts) -> Vec<ZoneFigures> {
+    let figures = |zone: &Zone| ZoneFigures {
+        zone: zone.origin.to_string(),
+        serial: tables.serial_of(zone),
+        records: counts.recent(tables, zone),
+        copy: copies.get(&zone.origin).map(|copy| CopyFigures {
+            is_answered: zone.unavailable().is_none(),
+            confirmed: copy.confirmed.unwrap_or_default(),
+        }),
+    };
+    let mut all: Vec<ZoneFigures> = tables.zones().map(figures).collect();
+    all.sort_by(|a, b| a.zone.cmp(&b.zone));
+    all
+}
+
+/// Returns the zones that are signed, each with its number of published keys.
+fn signed_zones(tables: &Tables) -> Vec<(String, usize)> {
+    let signed = tables.zones().filter_map(|zone| Some((zone.origin.to_string(), zone.keys.as_ref()?.published())));
+    signed.collect()
 }

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -13,11 +14,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{
-    Context, DaemonError, Lasting, NODE_END, NextRun, addresses, answers, bind,
+    Context, DaemonError, Lasting, NODE_END, NextRun, addresses,
+    answers::{self, Waits},
+    bind,
     cluster::{self, Cluster},
-    data_dir_report, dns,
+    data_dir_report, dns, dnssec, dnstap,
     drain::Drain,
-    encrypted, etcd_api,
+    dynamic_zones, encrypted, etcd_api,
     folders::Folders,
     handover::{Handover, Run},
     http_api,
@@ -26,14 +29,25 @@ use super::{
     sockets::SocketPool,
     state_store,
     tasks::Tasks,
-    transfers,
+    transfers, zone_problems,
 };
 use crate::{
     config::Config,
     control::Control,
     diagnostic::Diagnostic,
-    dns::publish,
-    gossip::{command::Command, known_peer::KnownPeer, node::End},
+    dns::{
+        publish,
+        server::{
+            backends::Backends,
+            updates::{self, Updates},
+        },
+        zone::Tables,
+    },
+    gossip::{
+        command::Command,
+        known_peer::KnownPeer,
+        node::{End, initial_zone_serials},
+    },
     model::{
         catalog::{Catalog, View},
         host_addresses::HostAddresses,
@@ -44,6 +58,8 @@ use crate::{
 /// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Own
 /// instances are answered by their names meanwhile.
 const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
+/// Maximum wait for the dynamic zones from the store: longer than most elections. Afterwards those of this node's copy are answered.
+const FIRST_UPDATES: Duration = Duration::from_secs(3);
 /// Maximum wait until the tables have what the first exchange brought.
 const PUBLICATION: Duration = Duration::from_millis(500);
 /// Time limit for open connections and probes at a stop; systemd sends SIGKILL after 90 s.
@@ -195,10 +211,30 @@ impl Stages {
         let mut folders = Folders::new(&core, lasting.reports.clone(), former_texts);
         let files = folders.load(&mut core).await;
         let keys = transfers::keys(&mut core, &mut folders).await;
+        let store = lasting.store.as_ref().map(|store| &store.store);
+        let (zones, updates) = dynamic_zones::start(&mut core, store, files.zones);
+        let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
+        let secondary = transfers::secondary_zones(&mut core, &keys, &dns_addresses, zones);
+        let zone_keys = dnssec::follow(&mut core, &mut folders).await;
 
         // Start.
-        let services = local_services::start(&mut core, files.services, &drain, former, state.hosts.clone()).await;
-        let outgoing = publish::Transfers::new(!config.dns.transfer.allow.is_empty());
+        let services = local_services::start(
+            &mut core,
+            files.services,
+            handover.requests.clone(),
+            &drain,
+            former,
+            state.hosts.clone(),
+        )
+        .await;
+        let serves = !config.dns.transfer.allow.is_empty();
+        let outgoing = match handover.run {
+            Some(_) => {
+                let peers = initial_zone_serials(&state.peers, true);
+                publish::Transfers::continuing(serves, &config.node, &peers, &serial)
+            }
+            None => publish::Transfers::new(serves),
+        };
         let begin = cluster::Begin {
             run: handover.run,
             above: handover.above,
@@ -211,17 +247,21 @@ impl Stages {
         services.follow_ttls(&mut core, cluster.members.clone());
         let sources = publish::Sources {
             view: cluster.view.clone(),
-            zones: files.zones,
+            zones: secondary.zones,
             former_serial: cluster.former_serial.clone(),
             zone_serials: cluster.zone_serials.clone(),
+            keys: zone_keys,
         };
-        let waits = handover.run.is_none() && !cluster.is_alone;
+        let is_new = handover.run.is_none();
+        let waits = Waits { peers: is_new && !cluster.is_alone, updates: is_new && updates.is_some() };
         let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, outgoing.clone(), waits);
         if let Some(store) = &lasting.store {
             store.follow(&mut core, &cluster, published.catalog.clone());
         }
-        let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
-        let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
+        let (tables, changed) = (published.tables.clone(), outgoing.published.subscribe());
+        let zone_problems = zone_problems::start(&mut core, tables, changed);
+        let tap = dnstap::start(&mut upstreams);
+        let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables, &tap).await?;
         services.look_up_hosts(config, &published.tables, &resolution);
         let sources = state_store::Sources {
             commands: cluster.commands.clone(),
@@ -234,12 +274,19 @@ impl Stages {
         core.tasks.spawn("state store", storing);
         let bind::Sockets { dns, tls, https, quic, http: tcp, unix, etcd, .. } = sockets;
         let tables = &published.tables;
-        let engine = dns::engine_settings(config, resolution.recursion.clone())?;
-        let server = transfers::server(&datagrams, &keys, &outgoing, tables, &engine);
-        let started =
-            dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, &engine, &server, awaited.clone())?;
+        let engine = dns::engine_settings(config, resolution.recursion.clone(), lasting.metrics.dnssec.clone())?;
+        let for_updates = updates.clone().filter(|_| waits.updates);
+        let server = transfers::server(&datagrams, &keys, &outgoing, tables, &engine, updates, secondary.notified);
+        let backends = Backends { resolver: resolution.resolver.clone(), transfers: server, tap };
+        let started = dns::serve_datagrams(&mut datagrams, dns, tables, &engine, backends, awaited.clone())?;
         if let Some(awaited) = awaited {
-            let ended = !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
+            let (ended, ()) = tokio::join!(
+                async {
+                    waits.peers
+                        && !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await
+                },
+                first_updates(for_updates, &published.tables, &outgoing),
+            );
             // This run knows neither the view of its peers nor the serials of the former run.
             if ended && let Ok(Ok(End::Superseded { above })) = timeout(NODE_END, &mut cluster.ended).await {
                 let [mut core, mut datagrams, mut upstreams] = [core, datagrams, upstreams].map(Context::into_group);
@@ -251,14 +298,17 @@ impl Stages {
         }
 
         // Serve.
-        transfers::notify(&mut connections, keys, &outgoing, tables, &dns_addresses);
+        let notifying = transfers::notify(&mut connections, keys, &outgoing, tables, &dns_addresses);
         let encrypted = encrypted::Listeners { tls, https, quic };
-        let quota = dns::serve_connections(&mut connections, started, encrypted, tables, &resolution)?;
+        let quota = dns::serve_connections(&mut connections, started, encrypted, tables)?;
         let shown = http_api::Shown {
             address_problem: addresses.problem,
+            zone_problems,
             services: &services,
             cluster: &cluster,
             published,
+            copies: secondary.copies,
+            notifying,
             resolution,
             connections: quota,
             dns: dns_addresses,
@@ -332,9 +382,13 @@ impl Stages {
         self.state.collect().await.unwrap_or_else(|| self.state.with_peers(Vec::new()))
     }
 
+    /// Tells load balancers that the agent stops.
+    pub(super) fn stopping(&self) {
+        self.stopping.cancel();
+    }
+
     /// Ends the servers of connections, within some seconds. The others go on.
     pub(super) async fn end_connections(&mut self) {
-        self.stopping.cancel();
         let Servers { http, connections, .. } = &mut self.servers;
         tokio::join!(http.end(CONNECTIONS), connections.end(CONNECTIONS));
     }
@@ -350,13 +404,14 @@ impl Stages {
     /// Ends all stages, within some seconds. The node leaves the cluster.
     pub(super) async fn end(mut self) {
         self.stopping.cancel();
+        // No task takes the requests that it leaves.
+        drop(self.services);
         tokio::join!(self.core.end(STOP), self.servers.end(STOP));
     }
 
     /// Ends the node without a leave, and everything but the servers, which go on answering. Without a `run` that goes on, the
     /// peers are told of a restart first.
     pub(super) async fn hand_over(mut self, run: Option<Run>) -> (Handover, Servers) {
-        self.stopping.cancel();
         self.servers.http.shutdown.cancel();
         if run.is_none() {
             cluster::ask(&self.cluster.commands, |done| Command::AnnounceRestart { done }).await;
@@ -367,7 +422,20 @@ impl Stages {
         let known = std::mem::take(&mut self.known);
         let state = self.state.with_peers(peers.unwrap_or(known));
         let state = SavedState { valid_files: self.folders.valid(), ..state };
-        (Handover { sockets: self.sockets, run, state: Some(state), ..Handover::default() }, self.servers)
+        let requests = self.services.requests;
+        (Handover { sockets: self.sockets, run, state: Some(state), requests, ..Handover::default() }, self.servers)
+    }
+}
+
+/// Waits until the tables have the dynamic zones as the store has them.
+async fn first_updates(updates: Option<Updates>, tables: &Arc<ArcSwap<Tables>>, outgoing: &publish::Transfers) {
+    let Some(updates) = updates else { return };
+    let published = updates::Published { tables: tables.clone(), changes: outgoing.published.subscribe() };
+    if timeout(FIRST_UPDATES, updates.reach(&published)).await.is_err() {
+        warn!(
+            "the store does not answer within {FIRST_UPDATES:?}: answering dynamic zones from the copy on this node, which may lack \
+             the last updates before a crash"
+        );
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) fn start(config: &Config, metrics: metrics::Store) -> Option<RunningS
     let settings = Settings {
         node: config.node.to_string(),
         voters: store.voters.iter().map(ToString::to_string).collect(),
+        joins: !config.gossip.join.is_empty(),
         folder: config.data_dir.join(FOLDER),
         max_octets: store.max_octets,
         metrics,
@@ -60,10 +61,17 @@ pub(super) fn start(config: &Config, metrics: metrics::Store) -> Option<RunningS
     let (keyring, keys) = watch::channel(None);
     let (addresses, known) = watch::channel(Arc::default());
     let (catalog, health) = watch::channel(Catalog::default());
+    let mut first_keys = keys.clone();
     let inputs =
         Inputs { requests: requested, connections: connected, keyring: keys, addresses: known, catalog: health };
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(node::run(settings, inputs, shutdown.clone()));
+    let ended = shutdown.clone();
+    let task = tokio::spawn(async move {
+        // Earlier, nodes that connect would be told that this one has no keys.
+        if let Some(Ok(())) = ended.run_until_cancelled(first_keys.changed()).await {
+            node::run(settings, inputs, ended).await;
+        }
+    });
     Some(RunningStore { store: Store::new(requests), connections, keyring, addresses, catalog, shutdown, task })
 }
 
@@ -71,19 +79,20 @@ impl RunningStore {
     /// Passes on what the stages learn of the cluster, until they end.
     pub(super) fn follow(&self, context: &mut Context<'_>, cluster: &Cluster, catalog: watch::Receiver<Catalog>) {
         let (addresses, members) = (self.addresses.clone(), cluster.members.clone());
+        let own = context.config.node.to_string();
         let (keyring, keys) = (self.keyring.clone(), cluster.keyring.clone());
         let target = self.catalog.clone();
         let shutdown = context.shutdown.clone();
         context.tasks.spawn("inputs of the store", async move {
-            let own = async {
+            let inputs = async {
                 tokio::join!(
-                    copy(members, |members| drop(addresses.send_replace(Arc::new(addresses_of(members))))),
+                    copy(members, |members| drop(addresses.send_replace(Arc::new(addresses_of(members, &own))))),
                     copy(keys, |keys| drop(keyring.send_replace(keys.clone()))),
                     copy(catalog, |catalog| drop(target.send_replace(catalog.clone()))),
                 )
             };
             tokio::select! {
-                _ = own => shutdown.cancelled().await,
+                _ = inputs => shutdown.cancelled().await,
                 () = shutdown.cancelled() => {}
             }
         });
@@ -109,6 +118,8 @@ pub(super) async fn copy<T: Clone>(mut from: watch::Receiver<T>, mut to: impl Fn
     }
 }
 
-fn addresses_of(members: &Membership) -> Addresses {
-    members.members.iter().map(|member| (member.id.name.to_string(), member.address)).collect()
+/// Returns the addresses of the other nodes.
+fn addresses_of(members: &Membership, own: &str) -> Addresses {
+    let all = members.members.iter().map(|member| (member.id.name.to_string(), member.address));
+    all.filter(|(name, _)| name != own).collect()
 }

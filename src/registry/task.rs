@@ -15,7 +15,7 @@ use super::{
     error::RegistryError,
     external::Announced,
     registration::Host,
-    request::Request,
+    request::{Queue, Request},
     state::{Change, CriticalChecks, MAX_STORED_LEN, MovedCheck, Outcome, State},
 };
 use crate::{
@@ -43,7 +43,7 @@ pub struct Inputs {
     /// Greatest default TTL of any node, in seconds.
     pub default_ttl: watch::Receiver<u32>,
     /// Changes by clients.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: Queue,
     /// Cancelled when the agent drains before it stops: the whole node is withdrawn, which is not stored.
     pub withdraw: CancellationToken,
 }
@@ -110,11 +110,9 @@ struct Task {
 
 impl Task {
     async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
-        let Inputs { mut files, mut announced, mut default_ttl, mut requests, withdraw } = inputs;
+        let Inputs { mut files, mut announced, mut default_ttl, requests, withdraw } = inputs;
         let mut reap_timer = interval(REAP_INTERVAL);
         reap_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Without an HTTP API there are no clients.
-        let mut has_clients = true;
         self.update_ttl_ledger(&announced.borrow_and_update().clone(), *default_ttl.borrow_and_update());
         loop {
             let end = self.state.maintenance().next_end();
@@ -132,15 +130,12 @@ impl Task {
                 Ok(()) = default_ttl.changed() => {
                     self.update_ttl_ledger(&announced.borrow().clone(), *default_ttl.borrow_and_update());
                 }
-                request = requests.recv(), if has_clients => match request {
-                    Some(Request { change, done }) => {
-                        let known = files.borrow().clone();
-                        let outcome = self.apply(change, &known).await;
-                        // The client may have disconnected.
-                        let _ = done.send(outcome);
-                    }
-                    None => has_clients = false,
-                },
+                Request { change, done } = requests.next() => {
+                    let known = files.borrow().clone();
+                    let outcome = self.apply(change, &known).await;
+                    // The client may have disconnected.
+                    let _ = done.send(outcome);
+                }
                 () = withdraw.cancelled(), if self.stopping.is_none() => self.withdraw(&announced.borrow().clone()),
                 _ = reap_timer.tick() => {
                     if self.ttl_ledger.expire(self.clock.now()) {

@@ -18,7 +18,7 @@ use super::{
     fetch::Consul,
 };
 use crate::{
-    cli::{address::Address, client::segment, table::printable},
+    cli::{address::Address, client::segment, output::print_error, table::printable},
     model::{name::Name, registered_name::RegisteredName},
 };
 
@@ -157,11 +157,11 @@ pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
     }
     let hidden = consul.hidden();
     for finding in &hidden {
-        eprintln!("muster: {}: {}", printable(&finding.file), finding.reason);
+        print_error!("muster: {}: {}", printable(&finding.file), finding.reason);
     }
     let has_services = comparisons.iter().any(|comparison| comparison.question.subject == Subject::Service);
     if !has_services {
-        eprintln!("muster: {NO_SERVICES}");
+        print_error!("muster: {NO_SERVICES}");
     }
     let is_equal = has_services && comparisons.iter().all(Comparison::is_equal);
     Ok(if is_equal && hidden.is_empty() { Exit::Done } else { Exit::Problems })

@@ -16,7 +16,7 @@ use super::{
     address::{Address, AddressError, is_url, without_user},
     client::ClientError,
     host_defaults::environment,
-    table::print,
+    output::{print, print_error},
 };
 use crate::{
     import::{
@@ -150,7 +150,7 @@ pub(super) fn run(args: &Args) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             for (at, line) in error.to_string().lines().enumerate() {
-                eprintln!("{}{}", if at == 0 { "muster: " } else { "" }, super::table::printable(line));
+                print_error!("{}{}", if at == 0 { "muster: " } else { "" }, super::table::printable(line));
             }
             Exit::CouldNotRun
         }

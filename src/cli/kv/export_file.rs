@@ -32,7 +32,7 @@ impl ExportFile {
     }
 
     /// Reads standard input.
-    pub(super) fn standard_input() -> Result<Self, ClientError> {
+    pub(in crate::cli) fn standard_input() -> Result<Self, ClientError> {
         Self::new("standard input".to_owned(), copy(io::stdin().lock()))
     }
 

@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 use super::export_file::ExportFile;
 use crate::{
-    api::kv::{Exported, TxnAnswer},
+    api::kv::{Exported, KEY_COUNT, TxnAnswer},
     cli::{
         Exit,
         client::{Client, ClientError, REQUEST_TIMEOUT, segment},
-        table::print,
+        output::{Stream, print},
     },
 };
 
@@ -48,35 +48,40 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn export(client: &Client, args: &ExportArgs) -> Result<Exit, ClientError> {
-    client.block_on(receive_export(client, &args.prefix, &mut io::stdout()))?;
+    Stream::copied(client.block_on(receive_export(client, &args.prefix, &mut Stream)))?;
     Ok(Exit::Done)
 }
 
-/// Writes an export of all keys that begin with a prefix, as it arrives.
+/// Writes an export of all keys that begin with a prefix, as it arrives. Returns the number of these keys in the store; `None` if
+/// the agent does not tell.
 pub(in crate::cli) async fn receive_export(
     client: &Client,
     prefix: &str,
     to: &mut impl Write,
-) -> Result<(), ClientError> {
+) -> Result<Option<u64>, ClientError> {
     receive(client, &format!("{EXPORT}{}", segment(prefix)), to).await
 }
 
-/// Returns the names of all keys.
-pub(in crate::cli) fn all_keys(client: &Client) -> Result<Vec<String>, ClientError> {
+/// Returns the names of all keys, and the number of keys that are not UTF-8.
+pub(in crate::cli) fn all_keys(client: &Client) -> Result<(Vec<String>, u64), ClientError> {
     let mut names = Vec::new();
-    client.block_on(receive(client, "/v1/kv/?keys", &mut names))?;
-    client.read(&names)
+    let count = client.block_on(receive(client, "/v1/kv/?keys", &mut names))?;
+    let names: Vec<String> = client.read(&names)?;
+    let nameless = count.unwrap_or_default().saturating_sub(names.len() as u64);
+    Ok((names, nameless))
 }
 
-/// Writes a response of any size, as it arrives.
-async fn receive(client: &Client, path: &str, to: &mut impl Write) -> Result<(), ClientError> {
+/// Writes a response of any size, as it arrives. Returns the number of keys in its head.
+async fn receive(client: &Client, path: &str, to: &mut impl Write) -> Result<Option<u64>, ClientError> {
     let incomplete = |reason: String| ClientError::Failed(format!("the response is incomplete: {reason}\nTry again."));
     let unwritable = |error: io::Error| ClientError::Failed(format!("cannot write the response: {error}"));
-    let mut body = client.open_stream(path, None).await?;
+    let response = client.open_stream(path, None).await?;
+    let keys = response.headers().get(KEY_COUNT).and_then(|count| count.to_str().ok()?.parse().ok());
+    let mut body = response.into_body();
     loop {
         let frame = timeout(IDLE, body.frame()).await;
         match frame.map_err(|_| incomplete(format!("the agent sent nothing for {} s", IDLE.as_secs())))? {
-            None => return to.flush().map_err(unwritable),
+            None => return to.flush().map(|()| keys).map_err(unwritable),
             Some(Err(error)) => return Err(incomplete(error.to_string())),
             Some(Ok(frame)) => to.write_all(&frame.into_data().unwrap_or_default()).map_err(unwritable)?,
         }

@@ -6,13 +6,14 @@ use hyper::StatusCode;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{PATH, shown, value_of};
+use super::{PATH, ensure_named, shown, value_of};
 use crate::{
     api::kv::KeyValue,
     cli::{
         Exit,
         client::{Client, ClientError, segment},
-        table::{print, printable},
+        output::{print, print_error},
+        table::printable,
     },
     printable::escaped_json,
 };
@@ -47,6 +48,7 @@ enum Change {
 }
 
 pub(super) fn run(client: &Client, args: &Args, json: bool) -> Result<Exit, ClientError> {
+    ensure_named(&args.key, args.recurse)?;
     client.run(follow(client, args, json)).map(|()| Exit::Done)
 }
 
@@ -57,7 +59,7 @@ async fn follow(client: &Client, args: &Args, json: bool) -> Result<(), ClientEr
         match query(client, args, known.index).await {
             Ok((index, entries)) => {
                 if is_failing {
-                    eprintln!("muster: the store answers again");
+                    print_error!("muster: the store answers again");
                 }
                 (delay, is_failing, has_begun) = (RETRY[0], false, true);
                 for change in known.update(index, entries) {
@@ -70,7 +72,7 @@ async fn follow(client: &Client, args: &Args, json: bool) -> Result<(), ClientEr
             Err(Failure::Passing(error)) => {
                 if !is_failing {
                     let text = error.to_string();
-                    eprintln!("muster: {}; trying again", printable(text.lines().next().unwrap_or_default()));
+                    print_error!("muster: {}; trying again", printable(text.lines().next().unwrap_or_default()));
                     is_failing = true;
                 }
                 sleep(delay).await;

@@ -68,14 +68,17 @@ impl<'c> Held<'c> {
         ttl: Duration,
         lock_delay: Duration,
         behavior: &str,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<Self, Failure> {
         let created = Instant::now();
         let seconds = |duration: Duration| format!("{}ms", duration.as_millis());
         let name_of_session = format!("muster lock {name}");
         let (ttl_text, delay) = (seconds(ttl), seconds(lock_delay));
         let body = json!({"Name": name_of_session, "TTL": ttl_text, "LockDelay": delay, "Behavior": behavior});
-        let asked = client.ask(Method::PUT, "/v1/session/create", body.to_string().into(), REQUEST_TIMEOUT);
-        let answer: SessionCreated = client.read(&client.success(asked.await?)?)?;
+        let asked = client.ask(Method::PUT, "/v1/session/create", body.to_string().into(), REQUEST_TIMEOUT).await;
+        let response = asked.map_err(|error| Failure { status: None, error })?;
+        let status = Some(response.status());
+        let answer = client.success(response).and_then(|body| client.read::<SessionCreated>(&body));
+        let answer = answer.map_err(|error| Failure { status, error })?;
         let path = format!("/v1/kv/{}", segment(&format!("{}/{KEY}", name.trim_end_matches('/'))));
         Ok(Self { client, path, session: answer.id, ttl, created })
     }

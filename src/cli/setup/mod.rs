@@ -16,7 +16,7 @@ use self::{
 };
 use nix::net::if_::if_nametoindex;
 
-use super::Exit;
+use super::{Exit, output::print_error};
 use crate::{
     config::{DEFAULT_PATH, DNS_PORT},
     model::upstream_address::UpstreamAddress,
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args) -> Exit {
     match outcome {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("muster: {error}");
+            print_error!("muster: {error}");
             if error.is_inability() { Exit::CouldNotRun } else { Exit::Problems }
         }
     }

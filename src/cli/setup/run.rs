@@ -9,7 +9,7 @@ use super::{
     facts, verify,
 };
 use crate::{
-    cli::table::print,
+    cli::output::{print, print_error},
     config::{Config, Upstreams},
     model::{registered_name::RESERVED_SERVICE, upstream_address::UpstreamAddress},
 };
@@ -85,7 +85,7 @@ impl Task<'_> {
             if !self.options.force {
                 return Err(error);
             }
-            eprintln!("muster: {error}");
+            print_error!("muster: {error}");
         }
         let resolved_before = live && self.before.iter().any(|server| verify::resolves_root(*server).is_ok());
         self.file.write(&self.body)?;
@@ -99,7 +99,7 @@ impl Task<'_> {
             Err(error) => {
                 // The first error decides the exit code; a failed undo is only printed.
                 if let Err(second) = undo(self.options, &self.file, self.reload) {
-                    eprintln!("muster: {second}");
+                    print_error!("muster: {second}");
                 }
                 Err(error)
             }

@@ -8,7 +8,8 @@ use tokio::runtime::Builder;
 use crate::{
     cli::{
         Exit,
-        table::{print, printable},
+        output::{print, print_error},
+        table::printable,
     },
     printable,
     store::node::recovery::{Recovered, recover},
@@ -21,9 +22,10 @@ const FOLDER: &str = "store";
 pub(super) const ABOUT: &str = "\
 Make this host's voter the only voter of the store, after a majority of the voters is lost for good.
 
-First, choose the surviving voter with the newest data: the greatest revision in `muster store status`, asked on each of them. Then \
-stop the agents of all voters, run the command on the chosen one, and start its agent. On every other node that had the store, remove data_dir/store before its agent \
-starts again: otherwise the other former voters could elect a leader of their own. Then add them with `muster store add`.
+First, stop the agents of all voters. If several voters survive, run the command on each of them: it prints the term and the index of \
+the last log entry. The newest log is that with the greatest term; of equal terms, that with the greatest index. Start the agent of that \
+voter only. On every other node that had the store, remove data_dir/store before its agent starts again: otherwise the other former \
+voters could elect a leader of their own. Then add them with `muster store add`.
 
 Writes that the lost voters acknowledged and this one did not receive are lost. Writes that were not acknowledged may be kept.";
 
@@ -49,7 +51,7 @@ pub(super) fn run(args: &Args, json: bool) -> Exit {
             Exit::Done
         }
         Err(error) => {
-            eprintln!("muster: the store was not recovered: {}", printable(&error));
+            print_error!("muster: the store was not recovered: {}", printable(&error));
             Exit::CouldNotRun
         }
     }
@@ -58,10 +60,12 @@ pub(super) fn run(args: &Args, json: bool) -> Exit {
 fn report(Recovered { state, former }: &Recovered, node: &str) -> String {
     let node = printable(node);
     let mut text = format!(
-        "{node} is the only voter: {} keys at revision {}\n{} entries of the log were not known to be committed; they are kept\n\
-         the former store is in {}\nstart the agent of {node}\n",
+        "{node} is the only voter: {} keys at revision {}\nthe last log entry has term {} and index {}\n\
+         {} entries of the log were not known to be committed; they are kept\nthe former store is in {}\nstart the agent of {node}\n",
         state.keys,
         state.revision,
+        state.last_term,
+        state.last_index,
         state.uncommitted,
         printable::path(former),
     );
@@ -78,6 +82,8 @@ fn report_json(Recovered { state, former }: &Recovered) -> String {
     let value = json!({
         "Keys": state.keys,
         "Revision": state.revision.0,
+        "LastTerm": state.last_term,
+        "LastIndex": state.last_index,
         "Uncommitted": state.uncommitted,
         "Removed": state.removed,
         "Former": former.display().to_string(),

@@ -1,4 +1,5 @@
-//! Checks of the other files that a configuration names and the agent needs to start: gossip key, tokens, certificates.
+//! Checks of the other files that a configuration names and the agent needs to start: gossip key, tokens, certificates, keys of
+//! signed zones, trust anchors.
 
 use std::{
     fs::File,
@@ -6,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Report, texts};
+use super::{Report, signed_zones, texts};
 use crate::{
     config::{Config, Seal},
     diagnostic::Diagnostic,
-    files::{access, contents::Access, tokens, tsig_keys},
+    files::{access, contents::Access, dnssec_keys, read::read, tokens, trust_anchors, tsig_keys},
     model::keyring::Keyring,
     tls::certificate,
 };
@@ -49,6 +50,18 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     {
         check_keys(config, folder, report);
     }
+    let folder = &config.dns.dnssec_keys_dir;
+    if !config.dns.dnssec.is_empty()
+        && is_readable(folder, "dns.dnssec_keys_dir", "make a key with `muster dnssec keygen ZONE`", report)
+    {
+        signed_zones::check_keys(config, &dnssec_keys::folder(folder.clone()), report);
+    }
+    if let Some(path) = config.resolver.validation.as_ref().and_then(|validation| validation.trust_anchors.as_deref())
+        && is_readable(path, "resolver.trust_anchors", "the file has DS or DNSKEY records", report)
+        && let Err(error) = trust_anchors::parse(read(path, trust_anchors::MAX_FILE))
+    {
+        report.problems.push(error.at(path));
+    }
     let pairs = config.http.tls.iter().map(|(certificate, key)| ("http", certificate, key));
     let encrypted = config.dns.encrypted.iter().map(|dns| ("dns.encrypted", &dns.certificate, &dns.key));
     for (part, chain, key) in pairs.chain(encrypted) {
@@ -85,9 +98,14 @@ fn check_keys(config: &Config, folder: &Path, report: &mut Report) {
     }
     let transfer = &config.dns.transfer;
     let named = transfer.allow.keys.iter().chain(transfer.notify.iter().filter_map(|secondary| secondary.key.as_ref()));
-    for name in named.filter(|name| is_whole && !known.contains(name)) {
-        let problem =
-            Diagnostic::whole(folder, format!("no file has the TSIG key `{name}`, which `dns.transfer` names"));
+    let named = named.map(|name| (name, "dns.transfer"));
+    let grants = config.dns.dynamic.iter().flat_map(|zone| &zone.grants).map(|grant| (&grant.key, "dns.dynamic"));
+    let copies = config.dns.secondary.iter().filter_map(|zone| zone.key.as_ref()).map(|name| (name, "dns.secondary"));
+    let mut missing: Vec<_> =
+        named.chain(grants).chain(copies).filter(|(name, _)| is_whole && !known.contains(name)).collect();
+    missing.dedup();
+    for (name, key) in missing {
+        let problem = Diagnostic::whole(folder, format!("no file has the TSIG key `{name}`, which `{key}` names"));
         report.problems.push(problem.with_hint(format!("run `tsig-keygen {name} > {name}key` in the folder")));
     }
 }

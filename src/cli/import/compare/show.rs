@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::{super::dns_query::Target, Answers, CONSUL_SERVICE, Compared, Comparison, Subject};
 use crate::{
-    cli::table::{Table, print},
+    cli::{output::print, table::Table},
     printable::escaped_json,
 };
 
