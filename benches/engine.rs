@@ -17,11 +17,16 @@ use std::{
 use criterion::{BenchmarkId, Criterion};
 use muster::{
     dns::{
+        dnssec::{
+            key::{ENTRY_POINT, Key, ZONE_KEY},
+            signer::Signer,
+            zone_keys::ZoneKeys,
+        },
         engine::{Audience, Client, Engine, Origin, Settings as EngineSettings, Transport},
         message::query::{LookupName, Query},
         recursion::{
             Recursion,
-            cache::{Cache, Key},
+            cache::{self, Cache},
             loop_detection::LoopDetector,
             upstream_reply::Reply,
         },
@@ -39,6 +44,7 @@ use muster::{
         service::{Instance, InstanceKey},
     },
 };
+use ring::rand::SystemRandom;
 
 /// Instances of each service.
 const INSTANCES: usize = 3;
@@ -64,6 +70,10 @@ const CASES: &[(&str, &str, u16)] = &[
     ("TXT of an instance", "i1.sN", 16),
     ("A of a tag", "v2.sN", 1),
     ("a name that is not there", "xN", 1),
+    ("signed: A of a service", "sN", 1),
+    ("signed: SRV of a service", "_sN._tcp", 33),
+    ("signed: AAAA that is not there", "sN", 28),
+    ("signed: a name that is not there", "xN", 1),
     ("NS of the zone", "", 2),
     ("A of a cached name of an upstream", "fN.example", 1),
     ("A of the same service", "plain", 1),
@@ -80,11 +90,15 @@ const CASES: &[(&str, &str, u16)] = &[
     ("A of an address in the scheme of Consul", "0a000001.addr.dc1.consul", 1),
     ("SRV of a service of 1,000 in the scheme of Consul", "large.service.consul", 33),
 ];
+/// Start of the description of answers with signatures from the cache, of a zone that is signed online.
+const SIGNED: &str = "signed:";
 /// Instances of the large service.
 const LARGE: usize = 1_000;
 
 struct World {
     tables: Tables,
+    /// The same tables with the discovery zone signed.
+    signed: Tables,
     services: usize,
 }
 
@@ -127,10 +141,20 @@ impl World {
         let mut catalog = Catalog::default();
         let touched = catalog.update(View::from_iter([(label("host-a"), Arc::new(view))]));
         tables.update(&catalog, &touched);
-        Self { tables, services }
+        let zone = Name::parse("service.local").unwrap();
+        let (key, _) = Key::generate(zone.clone(), ZONE_KEY | ENTRY_POINT, &SystemRandom::new()).unwrap();
+        let keys = ZoneKeys::at(&zone, &[Arc::new(key)], CLIENT.now.as_secs()).unwrap();
+        let mut signed = tables.clone();
+        signed.set_keys(Arc::new([(zone, Arc::new(keys))].into()));
+        Self { tables, signed, services }
     }
 
-    fn packets(&self, name: &str, qtype: u16) -> Vec<Vec<u8>> {
+    /// Returns the tables for an answer.
+    fn tables(&self, case: &str) -> &Tables {
+        if case.starts_with(SIGNED) { &self.signed } else { &self.tables }
+    }
+
+    fn packets(&self, (case, name, qtype): (&str, &str, u16)) -> Vec<Vec<u8>> {
         let mut random = fastrand::Rng::with_seed(7);
         let mut packet = || {
             let number = format!("{:05}", random.usize(..self.services));
@@ -142,7 +166,8 @@ impl World {
             };
             let labels = name.split('.').filter(|label| !label.is_empty());
             let wire: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
-            let opt = [0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0];
+            let dnssec_ok = if case.starts_with(SIGNED) { 0x80 } else { 0 };
+            let opt = [0, 0, 41, 0x10, 0, 0, 0, dnssec_ok, 0, 0, 0];
             [&[0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1][..], &wire, &[0], &qtype.to_be_bytes(), &[0, 1], &opt].concat()
         };
         (0..PACKETS).map(|_| packet()).collect()
@@ -162,21 +187,30 @@ fn tally() -> Arc<Tally> {
 }
 
 /// Returns the engine for questions about `name`, with the origin of the questions.
-fn engine(name: &str, packets: &[Vec<u8>]) -> (Engine, Origin) {
+fn engine(case: &str, name: &str, packets: &[Vec<u8>], tables: &Tables) -> (Engine, Origin) {
     let rng = fastrand::Rng::with_seed(7);
-    if !name.ends_with("example") {
+    let (is_signed, is_forwarded) = (case.starts_with(SIGNED), name.ends_with("example"));
+    if !is_signed && !is_forwarded {
         return (Engine::new(1232, rng), Transport::Udp.into());
     }
+    let origin = Origin { transport: Transport::Udp, client: Some(CLIENT) };
     let settings = EngineSettings {
         udp_payload: 1232,
         nsid: Box::default(),
         secret: None,
         limit: None,
-        recursion: Some(recursion(packets)),
+        recursion: is_forwarded.then(|| recursion(packets)),
         audience: Audience::Everyone,
         serves_transfers: false,
+        serves_updates: false,
+        signer: is_signed.then(|| Arc::new(Signer::new(Box::new(SystemRandom::new()), metrics::Dnssec::default()))),
     };
-    (Engine::with(settings.into(), rng), Origin { transport: Transport::Udp, client: Some(CLIENT) })
+    let mut engine = Engine::with(settings.into(), rng);
+    if is_signed {
+        // Fills the cache of signatures.
+        packets.iter().for_each(|packet| drop(engine.answer(tables, packet, origin, &mut Vec::new())));
+    }
+    (engine, origin)
 }
 
 /// Returns a recursion whose cache has a reply with an address for each of these questions.
@@ -190,12 +224,13 @@ fn recursion(packets: &[Vec<u8>]) -> Arc<Recursion> {
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1];
         let octets = [&head[..], query.question, &record].concat();
         let reply = Reply::read(&octets, query.header.id, query.question).unwrap();
-        cache.put(Key::new(&query, &name).as_bytes(), reply, CLIENT.now);
+        cache.put(cache::Key::new(&query, &name).as_bytes(), reply, CLIENT.now);
     }
     Arc::new(Recursion {
         allow: vec![ClientRange::Loopback],
         routes: Vec::new(),
         rebind_protection: None,
+        validation: None,
         cache: Arc::new(cache),
         loop_detector: Arc::new(LoopDetector::new(7)),
     })
@@ -207,13 +242,13 @@ fn time() {
         let world = World::new(services);
         let mut group = criterion.benchmark_group(format!("{services} services"));
         for (case, name, qtype) in CASES {
-            let packets = world.packets(name, *qtype);
-            let (mut engine, origin) = engine(name, &packets);
+            let (packets, tables) = (world.packets((case, name, *qtype)), world.tables(case));
+            let (mut engine, origin) = engine(case, name, &packets, tables);
             let (tally, mut out, mut at) = (tally(), Vec::new(), 0);
             group.bench_function(BenchmarkId::from_parameter(case), |bencher| {
                 bencher.iter(|| {
                     at = (at + 1) % PACKETS;
-                    answer(&mut engine, &world.tables, (&packets[at], origin), &mut out, &tally);
+                    answer(&mut engine, tables, (&packets[at], origin), &mut out, &tally);
                 });
             });
         }
@@ -225,11 +260,11 @@ fn time() {
 fn answer_many(case: &str, count: usize) {
     let (_, name, qtype) = CASES.iter().find(|(name, ..)| *name == case).unwrap();
     let world = World::new(SIZES[0]);
-    let packets = world.packets(name, *qtype);
-    let (mut engine, origin) = engine(name, &packets);
+    let (packets, tables) = (world.packets((case, name, *qtype)), world.tables(case));
+    let (mut engine, origin) = engine(case, name, &packets, tables);
     let (tally, mut out) = (tally(), Vec::new());
     for packet in packets.iter().cycle().take(count) {
-        answer(&mut engine, &world.tables, (packet, origin), &mut out, &tally);
+        answer(&mut engine, tables, (packet, origin), &mut out, &tally);
     }
 }
 

@@ -330,5 +330,6 @@ fn peer(number: usize) -> KnownPeer {
         announcements: (0..PER_PEER).map(instance).collect(),
         node_checks: None,
         serial: None,
+        zone_serial: None,
     }
 }

@@ -74,6 +74,7 @@ fn peer(node: usize) -> KnownPeer {
         node_checks: None,
         announcements: (0..INSTANCES).map(|at| announcement(&key(node, at))).collect::<Announcements>(),
         serial: None,
+        zone_serial: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn engine_with(limit: Option<ResponseRateLimiter>) -> Engine {
         allow: vec![ClientRange::Loopback, ClientRange::Private],
         routes: vec![],
         rebind_protection: None,
+        validation: None,
         cache: Arc::new(Cache::new(1 << 16, ttls)),
         loop_detector: Arc::new(LoopDetector::new(7)),
     };
@@ -69,6 +70,8 @@ fn engine_with(limit: Option<ResponseRateLimiter>) -> Engine {
         recursion: Some(Arc::new(recursion)),
         audience: Audience::Everyone,
         serves_transfers: false,
+        serves_updates: false,
+        signer: None,
     };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }

@@ -14,10 +14,17 @@ use std::{
 
 use muster::{
     config::{
-        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Etcd, Format, Gossip, Http, Level,
-        Log, Resolver, Seal, Secondary, Store, Transfer, Upstreams,
+        Advertise, AllowExec, Cache, Checks, Config, Dns, Dnstap, Encrypted, Environment, Etcd, Format, Gossip, Http,
+        Level, Log, Resolver, Seal, Secondary, SecondaryZone, Store, Transfer, Upstreams, Validation,
     },
-    dns::transfer::access::Access,
+    dns::{
+        tap::{Direction, Kind, Selection},
+        transfer::access::Access,
+        update::{
+            content::Definition,
+            policy::{Grant, Pattern},
+        },
+    },
     model::{
         alias_domain::AliasDomain,
         consul_version::ConsulVersion,
@@ -92,14 +99,20 @@ fn defaults() -> Config {
             only_passing: false,
             ptr_domain: name("service.local"),
             encrypted: None,
+            dnssec: Vec::new(),
+            dnssec_keys_dir: PathBuf::from("/etc/muster/dnssec"),
+            dnstap: None,
             keys_dir: None,
             transfer: Transfer::default(),
+            dynamic: Vec::new(),
+            secondary: Vec::new(),
         },
         resolver: Resolver {
             upstreams: Upstreams::System,
             routes: Vec::new(),
             allow: vec![ClientRange::Loopback, ClientRange::Private],
             rebind_protection: None,
+            validation: None,
             cache: Cache { size: 32 << 20, bounds: CacheTtls { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
         },
         gossip: Gossip {
@@ -156,7 +169,12 @@ dns:
   ptr_domain: CONSUL.
   encrypted: {tls: 10.0.0.8, https: ['::1', 10.0.0.8:8443], quic: 10.0.0.8, certificate: cert.pem, key: /key.pem}
   keys_dir: tsig
-  transfer: {allow: ['key:xfr', loopback], notify: [10.0.9.1, {address: '[2001:db8::9]:5353', key: xfr}]}
+  dnssec: [corp.example, Example.org]
+  dnssec_keys_dir: dnssec
+  dnstap: {socket: run/dnstap.sock, messages: [auth, forwarder-query]}
+  transfer: {allow: ['key:xfr', loopback], unsigned: [example.org], notify: [10.0.9.1, {address: '[2001:db8::9]:5353', key: xfr}]}
+  dynamic: {zone: Dyn.Example, name_servers: ns.dyn.example, keys: {key: xfr, names: _acme-challenge.**, types: TXT}}
+  secondary: [{zone: a.test, primaries: [192.0.2.1, '[2001:db8::1]:5353', 'tls://192.0.2.2#ns.example'], key: xfr}, {zone: b.test, primaries: 192.0.2.1}]
 resolver:
   upstreams: [9.9.9.9, 1.1.1.1:5353, 'tls://9.9.9.9#dns.quad9.net', 'https://[2001:db8::53]/q']
   cache: {megabytes: 64, max_ttl: 1h, max_negative_ttl: 10s, stale: 0s}
@@ -164,6 +182,9 @@ resolver:
   allow: [loopback, any, 10.0.0.0/8, 2001:db8::/32, 192.0.2.1]
   rebind_protection: true
   rebind_exceptions: [corp.example, zen.spamhaus.org.]
+  dnssec: validate
+  trust_anchors: anchors
+  dnssec_insecure: Lab.example
 gossip:
   listen: 10.0.0.8
   join: [10.0.0.9, host-c, host-d.example:7947, '::1', '[::1]:7948']
@@ -228,13 +249,44 @@ log: {level: debug, format: json}
                 key: PathBuf::from("/key.pem"),
             }),
             keys_dir: Some(PathBuf::from("/etc/muster/tsig")),
+            dnssec: vec![name("corp.example"), name("example.org")],
+            dnssec_keys_dir: PathBuf::from("/etc/muster/dnssec"),
+            dnstap: Some(Dnstap {
+                socket: PathBuf::from("/etc/muster/run/dnstap.sock"),
+                messages: Selection::both(Kind::Auth).or(Selection::one(Kind::Forwarder, Direction::Query)),
+            }),
             transfer: Transfer {
-                allow: Access { networks: vec![ClientRange::Loopback], keys: vec![name("xfr")] },
+                allow: Access {
+                    networks: vec![ClientRange::Loopback],
+                    keys: vec![name("xfr")],
+                    unsigned: vec![name("example.org")],
+                },
                 notify: vec![
                     Secondary { address: socket("10.0.9.1:53"), key: None },
                     Secondary { address: socket("[2001:db8::9]:5353"), key: Some(name("xfr")) },
                 ],
             },
+            dynamic: vec![Definition {
+                origin: name("dyn.example"),
+                name_servers: vec![name("ns.dyn.example")],
+                grants: vec![Grant {
+                    key: name("xfr"),
+                    names: vec![Pattern::parse("_acme-challenge.**").unwrap()],
+                    types: [16].into(),
+                }],
+            }],
+            secondary: vec![
+                SecondaryZone {
+                    origin: name("a.test"),
+                    primaries: vec![
+                        plain("192.0.2.1:53"),
+                        plain("[2001:db8::1]:5353"),
+                        UpstreamAddress::parse("tls://192.0.2.2:853#ns.example").unwrap(),
+                    ],
+                    key: Some(name("xfr")),
+                },
+                SecondaryZone { origin: name("b.test"), primaries: vec![plain("192.0.2.1:53")], key: None },
+            ],
         },
         resolver: Resolver {
             upstreams: Upstreams::Servers(vec![
@@ -264,6 +316,10 @@ log: {level: debug, format: json}
                 network("192.0.2.1", 32),
             ],
             rebind_protection: Some(vec![name("corp.example"), name("zen.spamhaus.org")]),
+            validation: Some(Validation {
+                trust_anchors: Some(PathBuf::from("/etc/muster/anchors")),
+                insecure: vec![name("lab.example")],
+            }),
         },
         gossip: Gossip {
             listen: socket("10.0.0.8:7946"),
@@ -339,6 +395,9 @@ fn tables_are_merged_and_other_values_replaced() {
             negative_ttl: 2,
             udp_payload: 1232,
             encrypted: None,
+            dnssec: Vec::new(),
+            dnssec_keys_dir: PathBuf::from("/etc/muster/dnssec"),
+            dnstap: None,
             ..defaults().dns
         },
         resolver: Resolver {
@@ -478,7 +537,21 @@ fn invalid_configurations_are_refused() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found a text of 9 characters"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, nearest, min_healthy, udp_payload, rate_limit, only_passing, ptr_domain, encrypted, keys_dir, transfer)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, nearest, min_healthy, udp_payload, rate_limit, only_passing, ptr_domain, encrypted, keys_dir, transfer, dynamic, secondary, dnssec, dnssec_keys_dir, dnstap)",
+        ),
+        ("dns: {dnstap: {}}", "1:15: `socket` is missing (as in `socket: /run/dnstap/muster.sock`)"),
+        ("dns: {dnstap: /run/x.sock}", "1:15: expected the table `dnstap`, found a text of 11 characters"),
+        (
+            "dns: {dnstap: {socket: /run/dnstap/a-path-that-is-longer-than-the-system-permits-for-a-socket/which-has-a-long-name-in-a-long-named-folder}}",
+            "1:24: the path of a socket has at most 107 octets, and this one 115",
+        ),
+        (
+            "dns: {dnstap: {socket: s, messages: []}}",
+            "1:37: expected at least one kind of message, such as `auth`, found a list",
+        ),
+        (
+            "dns: {dnstap: {socket: s, messages: [auth, resolver]}}",
+            "1:44: expected `all`, `auth`, `auth-query`, `auth-response`, `client`, `client-query`, `client-response`, `forwarder`, `forwarder-query`, `forwarder-response`, `update`, `update-query` or `update-response`, found `resolver`",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (
@@ -521,6 +594,15 @@ fn invalid_configurations_are_refused() {
             "resolver: {rebind_exceptions: corp.example}",
             "1:31: exceptions without a protection (set `rebind_protection: true`)",
         ),
+        ("resolver: {dnssec: true}", "1:20: expected `off` or `validate`, found `true`"),
+        (
+            "resolver: {dnssec: off, trust_anchors: anchors}",
+            "1:40: `trust_anchors` without validation (set `dnssec: validate`)",
+        ),
+        (
+            "resolver: {dnssec_insecure: [corp.example]}",
+            "1:29: `dnssec_insecure` without validation (set `dnssec: validate`)",
+        ),
         ("dns: {udp_payload: 511}", "1:20: expected a size from 512 to 4096, found the number `511`"),
         ("dns: {udp_payload: 4097}", "1:20: expected a size from 512 to 4096, found the number `4097`"),
         (
@@ -555,8 +637,33 @@ fn invalid_configurations_are_refused() {
             "1:50: duplicate secondary `10.0.0.9:53`",
         ),
         (
+            "dns: {transfer: {allow: [any], unsigned: [example.org]}}",
+            "1:42: `unsigned` names example.org., which `dns.dnssec` does not sign (other zones are copied as they are: remove the name)",
+        ),
+        (
             "dns: {transfer: {notify: 10.0.0.9}}",
             "1:26: `notify` without `allow` (a secondary that is told of a change copies the zone: list its network or key in `allow`)",
+        ),
+        (
+            "dns: {secondary: [{zone: a.test, primaries: [10.0.0.1, 10.0.0.1:53], key: xfr}]}",
+            "1:56: duplicate primary `10.0.0.1:53`\n1:75: a TSIG key without `dns.keys_dir` (set `keys_dir: /etc/muster/tsig`)",
+        ),
+        (
+            "dns: {secondary: [{zone: a.test, primaries: 'https://192.0.2.1/'}]}",
+            "1:45: expected the address of a primary, found `https://192.0.2.1/` (zones are transferred over TCP or TLS, as from \
+             `tls://192.0.2.1#ns.example`)",
+        ),
+        (
+            "dns: {secondary: [{zone: a.test, primaries: []}, {primaries: 0.0.0.0}, {zone: b.test}]}",
+            "1:45: expected at least one address of a primary, found a list\n\
+             1:50: `zone` is missing (as in `zone: example.org`)\n\
+             1:62: expected the address of a DNS server, found `0.0.0.0`\n\
+             1:72: `primaries` is missing (as in `primaries: [192.0.2.1]`)",
+        ),
+        (
+            "dns: {secondary: [{zone: service.local, primaries: 10.0.0.1}, {zone: a, primaries: 10.0.0.1}, {zone: A., primaries: 10.0.0.2}]}",
+            "1:19: `service.local.` is a discovery zone (it has the services and nodes of this cluster; choose another name for one of them)\n\
+             1:95: duplicate zone `a.`",
         ),
         (
             "dns: {transfer: {allow: everyone}}",

@@ -4,22 +4,25 @@
 
 mod support;
 
-use std::{net::IpAddr, num::NonZero, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use muster::{
     dns::{
         engine::{
-            Audience, Client, Decision, Engine, Origin, Settings, Transport, first_exchange::FirstExchange,
+            Audience, Client, Decision, Engine, Origin, Settings, Transport,
+            first_exchange::{Awaited, FirstExchange},
             rrl::ResponseRateLimiter,
         },
         message::{codes::Rcode, cookie::Secret},
         zone::Tables,
     },
+    files::zone_file,
     model::{
         alias_domain::AliasDomain,
         dns_limits::{RateScope, ResponseRate},
         name::Name,
         recursion_access::ClientRange,
+        zone::{Source, ZoneFile},
     },
 };
 use support::{Ask, world};
@@ -46,6 +49,8 @@ fn engine(limit: Option<ResponseRate>) -> Engine {
         recursion: None,
         audience: Audience::Everyone,
         serves_transfers: false,
+        serves_updates: false,
+        signer: None,
     };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }
@@ -276,6 +281,8 @@ fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback
         recursion: None,
         audience: Audience::ThisHost,
         serves_transfers: false,
+        serves_updates: false,
+        signer: None,
     };
     let mut engine = Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7));
     let mut ask = |name: &str, qtype, client| {
@@ -305,7 +312,7 @@ fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
     };
     let own = build(OWN);
     let tables = build(&format!("{OWN}, {{service: db, address: 10.0.0.2, port: 80}}"));
-    let first_exchange = Arc::new(FirstExchange::awaited(Arc::new(own)));
+    let first_exchange = Arc::new(FirstExchange::awaited(Awaited { own: Some(Arc::new(own)), updates: true }));
     let mut engine = engine(None).awaiting(Some(first_exchange.clone()));
     let waits = |engine: &mut Engine, name: &str, qtype| {
         let packet = Ask { name: name.to_owned(), qtype, edns: None, dnssec_ok: false }.packet(7);
@@ -353,6 +360,45 @@ fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
     }
     assert!(engine.check_first_exchange());
     for (name, qtype) in at_once.into_iter().chain(later) {
+        assert!(!waits(&mut engine, name, qtype), "{name} {qtype}");
+    }
+}
+
+/// The copy of a node that crashed may lack updates that clients know to be carried out.
+#[test]
+fn answers_from_dynamic_zones_wait_for_the_store() {
+    let mut tables = tables();
+    let zone = |name: &str, source| {
+        let text = "$TTL 60\n@ SOA ns h 1 1 1 1 1\n@ NS ns\nns A 192.0.2.1\nto CNAME ns.dyn.test.\n";
+        let zone = zone_file::parse(Path::new(&format!("{name}.zone")), text.as_bytes(), 60).unwrap();
+        Arc::new(ZoneFile { source, ..zone })
+    };
+    tables.set_zones(&[zone("dyn.test", Source::Updates), zone("static.test", Source::Files)]);
+    let first_exchange = Arc::new(FirstExchange::awaited(Awaited { own: None, updates: true }));
+    let mut engine = engine(None).awaiting(Some(first_exchange.clone()));
+    let waits = |engine: &mut Engine, name: &str, qtype| {
+        let packet = Ask { name: name.to_owned(), qtype, edns: None, dnssec_ok: false }.packet(7);
+        matches!(engine.answer(&tables, &packet, udp(), &mut Vec::new()), Decision::Await)
+    };
+    let cases = [
+        ("ns.dyn.test.", 1, true),
+        ("none.dyn.test.", 1, true),
+        ("ns.dyn.test.", 28, true),
+        ("dyn.test.", 6, true),
+        ("to.static.test.", 1, true),
+        ("ns.static.test.", 1, false),
+        ("none.static.test.", 1, false),
+        ("static.test.", 6, false),
+        ("web.service.local.", 1, false),
+        ("none.service.local.", 1, false),
+        ("example.org.", 1, false),
+    ];
+    for (name, qtype, expected) in cases {
+        assert_eq!(waits(&mut engine, name, qtype), expected, "{name} {qtype}");
+    }
+    first_exchange.end();
+    assert!(engine.check_first_exchange());
+    for (name, qtype, _) in cases {
         assert!(!waits(&mut engine, name, qtype), "{name} {qtype}");
     }
 }

@@ -180,6 +180,7 @@ impl World {
                 allow: vec![allow],
                 routes: routes.iter().map(|suffix| (name(suffix), vec![server("192.0.2.2:53")])).collect(),
                 rebind_protection: None,
+                validation: None,
                 cache: Arc::new(Cache::new(1 << 16, ttls)),
                 loop_detector: Arc::new(LoopDetector::new(7)),
             })
@@ -215,6 +216,8 @@ impl World {
             recursion: self.recursion.clone(),
             audience: Audience::Everyone,
             serves_transfers: false,
+            serves_updates: false,
+            signer: None,
         };
         let packet = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
         let client = Client { address: CLIENT, now: Duration::from_secs(1_000_000_000) };

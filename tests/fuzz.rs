@@ -32,6 +32,16 @@ fn anti_entropy() {
 }
 
 #[test]
+fn consul_requests() {
+    fuzz("consul", targets::consul::run);
+}
+
+#[test]
+fn frames_of_dnstap() {
+    fuzz("dnstap", targets::dnstap::run);
+}
+
+#[test]
 fn etcd_requests() {
     fuzz("etcd", targets::etcd::run);
 }
@@ -69,6 +79,16 @@ fn service_files() {
 #[test]
 fn store_messages_and_snapshots() {
     fuzz("store", targets::store::run);
+}
+
+#[test]
+fn updates() {
+    fuzz("update", targets::update::run);
+}
+
+#[test]
+fn transfers_of_primaries() {
+    fuzz("transfer", targets::transfer::run);
 }
 
 #[test]

@@ -310,6 +310,46 @@ fn networks_own_server_keeps_other_names() {
     assert_eq!(dig(&["www.example"]), "192.0.2.80\n");
 }
 
+/// A host that validates: the trust anchor of the discovery zone is the key that signs it.
+#[test]
+fn resolved_validates_the_signed_zone_while_instances_change() {
+    let test = "a systemd-resolved that validates";
+    if !can_run(test) {
+        return;
+    }
+    let folder = run::temp_dir();
+    let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
+    let (upstream, keys) = (machine.start_upstream(), machine.path("keys"));
+    let keys = keys.to_str().unwrap();
+    fs::create_dir(keys).unwrap();
+    machine.output_of("muster", &["dnssec", "keygen", "service.local", "--dir", keys]);
+    let ds = machine.output_of("muster", &["dnssec", "ds", "service.local", "--dir", keys]);
+    let dns = format!("listen: [\"127.0.0.1:53\"], dnssec_keys_dir: {keys}, dnssec: [service.local]");
+    let agent = machine.start_agent_with(&dns, &upstream, SERVICES);
+    machine.write("etc/dnssec-trust-anchors.d/service.local.positive", &ds);
+    machine.write("etc/systemd/resolved.conf.d/validation.conf", "[Resolve]\nDNSSEC=yes\n");
+    succeed(&machine.run("muster", &["setup", "resolved"]));
+    let cases = [
+        (["web.service.local", "A"], "NOERROR"),
+        (["web.service.local", "SRV"], "NOERROR"),
+        (["web.service.local", "AAAA"], "NOERROR"),
+        (["_web._tcp.service.local", "SRV"], "NOERROR"),
+        (["host-a.node.service.local", "A"], "NOERROR"),
+        (["none.service.local", "A"], "NXDOMAIN"),
+        (["none.web.service.local", "A"], "NXDOMAIN"),
+    ];
+    for round in 0..12 {
+        let address = format!("10.0.0.{}", 100 + round);
+        agent.write_service("services.yaml", &SERVICES.replace(WEB, &address));
+        for (question, rcode) in cases {
+            let shown = machine.output_of("dig", &[&[STUB, "+dnssec"], &question[..]].concat());
+            let flags = shown.lines().find(|line| line.contains(";; flags:")).unwrap_or_default();
+            let is_secure = shown.contains(&format!("status: {rcode},")) && flags.contains(" ad");
+            assert!(is_secure, "{question:?}: {shown}\n{}", machine.read("run/log"));
+        }
+    }
+}
+
 /// The order of Fedora: programs reach systemd-resolved through its socket, whatever resolv.conf contains.
 #[test]
 fn programs_query_muster_through_nss_resolve() {

@@ -200,7 +200,7 @@ fn malformed_requests_for_keys_are_refused() {
         ("PUT", "/v1/txn", txn("{\"Verb\": \"set\", \"Key\": \"a\", \"Value\": \"%\"}"), 400),
         ("PUT", "/v1/txn", txn("{\"Verb\": \"lock\", \"Key\": \"a\", \"Session\": \"none\"}"), 409),
         ("PUT", "/v1/txn", txn("{\"Verb\": \"steal\", \"Key\": \"a\"}"), 409),
-        ("PUT", "/v1/txn", format!("[{}]", vec!["{\"KV\": {\"Verb\": \"get\", \"Key\": \"a\"}}"; 65].join(",")), 413),
+        ("PUT", "/v1/txn", format!("[{}]", vec!["{\"KV\": {\"Verb\": \"get\", \"Key\": \"a\"}}"; 129].join(",")), 413),
         ("PUT", "/v1/muster/store/voters/-", String::new(), 400),
         ("PUT", "/v1/muster/store/voters/nowhere", String::new(), 409),
         ("DELETE", "/v1/muster/store/voters/nowhere", String::new(), 409),

@@ -19,6 +19,7 @@ use support::{
     agent::Agent,
     http::{exchange, status},
     process::{self, Finish},
+    program::free,
     run, skip,
     wait::{DEADLINE, until},
 };
@@ -266,7 +267,7 @@ fn refused_command_prints_the_reason_and_exits_1() {
 
 #[test]
 fn unreachable_agent_exits_2_with_advice() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free();
     let address = format!("http://{closed}");
     let every: &[&[&str]] = &[
         &["members"],

@@ -77,7 +77,10 @@ fn busy() -> (Agent, Upstream) {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 300))]);
     let config = format!(
         "resolver: {{upstreams: [\"{}\"], allow: [loopback]}}\nchecks: {{allow_exec: true}}\nlog: {{level: info}}\n\
-         store: {{voters: [host-a]}}\n",
+         store: {{voters: [host-a]}}\ndns: {{listen: [127.0.0.1:0], secondary: [{{zone: copied.test, primaries: [\"{}\"]}}], \
+         dnssec: [service.local], dnssec_keys_dir: keys, transfer: {{allow: [127.0.0.1], unsigned: [service.local], \
+         notify: [\"127.0.0.1:9\"]}}}}\n",
+        upstream.address(),
         upstream.address()
     );
     let agent = Agent::start_with(&config, &[], |folder| {
@@ -87,8 +90,16 @@ fn busy() -> (Agent, Upstream) {
                         - {service: cache, port: 82, enabled: false}\n";
         fs::write(folder.join("services.d/all.yaml"), services).unwrap();
         fs::write(folder.join("services.d/broken.yaml"), "service: [").unwrap();
+        let keygen = ["dnssec", "keygen", "service.local", "--dir"];
+        assert!(process::muster().args(keygen).arg(folder.join("keys")).finish().status.success());
     });
     wait_for(&agent, "muster_store_has_leader", 1.0);
+    for series in [
+        "muster_notify_messages_total{zone=\"service.local.\",outcome=\"sent\"}",
+        "muster_secondary_refreshes_total{zone=\"copied.test.\",outcome=\"failed\"}",
+    ] {
+        wait::until(series, || value(&page(&agent), series) > Some(0.0));
+    }
     (agent, upstream)
 }
 
@@ -183,6 +194,42 @@ fn gauges_reflect_catalog_checks_and_files() {
     agent.write_service("one.yaml", "service: one\nport: 1\n");
     wait_for(&agent, "muster_services{state=\"answered\"}", 2.0);
     assert!(value(&page(&agent), "muster_catalog_version") > version);
+}
+
+/// Names of clients become no labels: a transfer of an unknown zone is counted without a zone.
+#[test]
+fn transfers_and_notify_are_counted_by_zone() {
+    let (agent, _upstream) = busy();
+    let axfr = 252;
+    agent.ask_tcp("service.local.", axfr);
+    agent.ask_tcp("stranger.test.", axfr);
+    agent.ask_tcp("copied.test.", axfr);
+    wait_for(&agent, "muster_zone_transfers_total{zone=\"service.local.\",outcome=\"whole\"}", 1.0);
+    wait_for(&agent, "muster_zone_transfers_total{zone=\"\",outcome=\"refused\"}", 1.0);
+    wait_for(&agent, "muster_zone_transfers_total{zone=\"copied.test.\",outcome=\"refused\"}", 1.0);
+    let shown = page(&agent);
+    assert!(!shown.contains("stranger"), "{shown}");
+    assert_eq!(value(&shown, "muster_zone_updates_total{zone=\"\",outcome=\"refused\"}"), Some(0.0), "{shown}");
+    assert!(value(&shown, "muster_served_zone_records{zone=\"service.local.\"}") > Some(1.0), "{shown}");
+}
+
+/// The count of a generated zone is that of a copy, and follows its changes.
+#[test]
+fn generated_zones_have_a_number_of_records() {
+    let aliases = "alias_domains: [other.test, {domain: consul, scheme: consul}]\n";
+    let agent = Agent::start_with(aliases, &[], |_| ());
+    let records = |zone: &str| value(&page(&agent), &format!("muster_served_zone_records{{zone=\"{zone}\"}}")).unwrap();
+    let counted = |zone: &str| {
+        let shown = get(agent.http(), &format!("/v1/muster/zones/{zone}"), "").2;
+        serde_json::from_str::<Value>(&shown).unwrap()["Records"].as_array().unwrap().len() as f64
+    };
+    for zone in ["service.local.", "other.test.", "consul."] {
+        wait::until_equal(zone, &counted(zone), || records(zone));
+        assert!(records(zone) >= 2.0, "{zone}: {}", records(zone));
+    }
+    let before = records("service.local.");
+    agent.write_service("web.yaml", "service: web\nport: 80\n");
+    wait::until("records of the service", || records("service.local.") > before);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use support::{
     agent::Agent,
     process::{self, Finish},
+    program::free,
     run,
     systemd::NotifySocket,
     wait::until,
@@ -59,14 +60,9 @@ fn with_web(text: &'static str) -> impl Fn(&Path) {
     move |folder| fs::write(folder.join("services.d/web.yaml"), text).unwrap()
 }
 
-/// A closed port of this host.
-fn closed_port() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 #[test]
 fn dig_and_explain_show_the_same_reasons() {
-    let closed = closed_port();
+    let closed = free();
     let agent = Agent::start();
     agent.write_service(
         "web.yaml",
@@ -182,7 +178,7 @@ fn a_drain_waits_for_the_longest_ttl_of_all_nodes() {
 #[test]
 fn an_instance_never_answered_is_safe_to_stop_at_once() {
     let agent = Agent::start();
-    let check = format!("{{tcp: '{}', interval: 100ms, timeout: 100ms}}", closed_port());
+    let check = format!("{{tcp: '{}', interval: 100ms, timeout: 100ms}}", free());
     agent.write_service("web.yaml", &format!("service: web\nport: 80\nttl: 300s\nchecks: [{check}]\n"));
     until("the instance is critical", || output(&agent, &["explain", "web"]).1.contains("connection refused"));
     for target in ["web-host-a", "host-a"] {

@@ -10,7 +10,6 @@ mod support;
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +29,7 @@ use support::{
     document::{self, Block, blocks, commands, without_times},
     machine::Machine,
     process::{self, Finish},
+    program::free,
     run, skip, wait,
 };
 
@@ -58,10 +58,6 @@ fn without_id(output: &str) -> String {
     words.collect()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn copy_folder(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -87,7 +83,7 @@ fn quick_start_commands_print_the_documented_output() {
     assert_eq!(start, "cargo run --release -- agent --config examples/quickstart/muster.yaml");
 
     // The same files, with free ports.
-    let api = free_port().to_string();
+    let api = free().port().to_string();
     let agent = Agent::start_with("", &[], |folder| {
         let change = |text: String| {
             text.replace("127.0.0.1:8600", "127.0.0.1:0")
@@ -244,7 +240,7 @@ fn store_commands_succeed_as_documented() {
     let of_muster = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap();
     let path = format!("{}:{}:{}", folder.path().display(), of_muster.display(), std::env::var("PATH").unwrap());
 
-    let [first, other] = [support::program::free(), support::program::free()];
+    let [first, other] = [free(), free()];
     let voter = |node: &str, gossip| {
         let config = format!(
             "node: {node}\nadvertise: 127.0.0.1\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use support::{
     agent::Agent,
     http::{ask, get, put},
+    program::free,
     wait::until,
 };
 use tokio::runtime::Runtime;
@@ -100,10 +101,9 @@ fn each_kind_has_the_status_of_its_peer() {
     let agent = Agent::start_with("checks: {allow_exec: api}\n", &[], |_| {});
     let runtime = Runtime::new().unwrap();
     let (http, [grpc, secure]) = (http_server(), grpc_servers(&runtime));
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (silent, closed_udp) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let (silent_at, closed_udp_at) = (silent.local_addr().unwrap(), closed_udp.local_addr().unwrap());
-    drop(closed_udp);
+    let closed = free();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (silent_at, closed_udp_at) = (silent.local_addr().unwrap(), free());
     let url = |path: &str| format!("http://{http}/{path}");
     put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1"}));
     // Id, fields, status, begin of the output.

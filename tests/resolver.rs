@@ -25,7 +25,9 @@ use hickory_proto::{
 use support::{
     Ask,
     agent::Agent,
-    decode, extended_error, show_data,
+    decode, extended_error,
+    program::free,
+    show_data,
     upstream::{Asked, Upstream, octets},
     wait::{self, DEADLINE, until},
 };
@@ -359,7 +361,7 @@ fn stale_reply_is_served_if_no_upstream_responds() {
 
 #[test]
 fn ede_names_the_failed_upstream() {
-    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free();
     let agent = Agent::start_with(&format!("resolver: {{upstreams: [\"{closed}\"]}}\n"), &[], |_| {});
     let reply = agent.ask("www.example.", A);
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);

@@ -62,7 +62,7 @@ fn shown(message: &Message) -> Vec<String> {
 }
 
 #[test]
-fn upstream_records_of_our_zones_are_removed() {
+fn upstream_records_of_our_zones_are_replaced_by_ours() {
     let targets = [
         ("discovery.example.", "web.service.local.", false),
         ("absent.example.", "other.service.local.", false),
@@ -86,18 +86,54 @@ fn upstream_records_of_our_zones_are_removed() {
     for (from, to, is_kept) in targets {
         for source in ["the upstream", "the cache"] {
             let reply = agent.ask(from, A);
-            assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{from} from {source}");
-            let expected: &[String] = &[format!("{from} {to}").to_lowercase(), format!("{to} {PUBLIC}").to_lowercase()];
-            let kept = if is_kept { expected } else { &expected[..1] };
-            assert_eq!(shown(&reply), kept, "{from} from {source}");
-            assert_eq!(reply.authorities.len(), 1, "{from}: the owner is foreign");
+            let alias = format!("{from} {to}").to_lowercase();
             let additional: Vec<String> = reply.additionals.iter().map(|record| record.name.to_string()).collect();
-            assert_eq!(additional, ["ns.example."], "{from} from {source}");
+            if is_kept {
+                assert_eq!(reply.metadata.response_code, ResponseCode::NoError, "{from} from {source}");
+                assert_eq!(shown(&reply), [alias, format!("{to} {PUBLIC}").to_lowercase()], "{from} from {source}");
+                assert_eq!(reply.authorities.len(), 1, "{from}: the owner is foreign");
+                assert_eq!(additional, ["ns.example."], "{from} from {source}");
+                continue;
+            }
+            // The alias is followed: the rest of the answer is ours.
+            let own = agent.ask(to, A);
+            assert_eq!(reply.metadata.response_code, own.metadata.response_code, "{from} from {source}");
+            let expected: Vec<String> = [alias].into_iter().chain(shown(&own)).collect();
+            assert_eq!(shown(&reply), expected, "{from} from {source}");
+            assert_eq!(reply.authorities, own.authorities, "{from} from {source}");
+            assert!(!reply.metadata.authoritative && additional.is_empty(), "{from} from {source}: {additional:?}");
         }
     }
+    assert_eq!(shown(&agent.ask("discovery.example.", A))[1..], ["web.service.local. 10.0.0.8"]);
     assert_eq!(agent.answers("web.service.local.", A), ["A 10.0.0.8"]);
     let metrics = http::ask(agent.http(), "GET", "/metrics", "").body;
     assert!(metrics.contains("muster_resolver_screened_total{reason=\"own-zone\"} 7"), "{metrics}");
+}
+
+#[test]
+fn aliases_of_public_names_are_not_followed_with_rebind_protection() {
+    let upstream = || {
+        Upstream::start(|asked| {
+            let mut reply = asked.reply(ResponseCode::NXDomain);
+            let owner = asked.message.queries[0].name().clone();
+            reply.add_answer(Record::from_rdata(owner, 60, RData::CNAME(CNAME(name("web.service.local.")))));
+            vec![octets(&reply)]
+        })
+    };
+    let (public, corp) = (upstream(), upstream());
+    let agent = agent(&format!(
+        "upstreams: [\"{}\"], routes: {{intern.example: \"{}\"}}, rebind_protection: true, rebind_exceptions: [split.example]",
+        public.address(),
+        corp.address()
+    ));
+    for (from, is_followed) in [("evil.example.", false), ("www.split.example.", true), ("www.intern.example.", true)] {
+        let reply = agent.ask(from, A);
+        let alias = format!("{from} web.service.local.");
+        let expected = if is_followed { vec![alias, "web.service.local. 10.0.0.8".to_owned()] } else { vec![alias] };
+        assert_eq!(shown(&reply), expected, "{from}");
+        let code = if is_followed { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        assert_eq!(reply.metadata.response_code, code, "{from}");
+    }
 }
 
 /// Answers `public.…` with a public address, and `both.…` with a public and a private one, all other names with a private one.

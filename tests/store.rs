@@ -101,10 +101,7 @@ fn keys_survive_crashes_and_restarts_of_voters() {
 fn reload_and_upgrade_keep_the_store() {
     let mut agent = Agent::start_with("store: {voters: [host-a]}\n", &[], |_| {});
     until("the store takes a key", || ask(agent.http(), "PUT", "/v1/kv/key", "kept").body == "true");
-    let term = || {
-        let metrics = ask(agent.http(), "GET", "/v1/agent/metrics?format=prometheus", "").body;
-        metrics.lines().find_map(|line| line.strip_prefix("muster_store_term ").map(str::to_owned))
-    };
+    let term = || metric(&agent, "muster_store_term");
     until("the metrics have the term", || term().is_some());
     let before = term();
     // A reload that starts all stages again leaves the store alone.
@@ -145,4 +142,62 @@ fn discovery_is_as_before_without_any_voter() {
     }
     assert!(began.elapsed() < Duration::from_secs(30), "requests end by themselves");
     assert_eq!(ask(agent.http(), "GET", "/v1/status/leader", "").json(), Value::from(""));
+}
+
+/// Returns the value of a metric of this node.
+fn metric(agent: &Agent, name: &str) -> Option<String> {
+    let metrics = ask(agent.http(), "GET", "/v1/agent/metrics?format=prometheus", "").body;
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
+}
+
+#[test]
+fn full_store_is_logged_until_it_has_room() {
+    let mut agent = Agent::start_with("store: {voters: [host-a], max_size: 16MiB}\n", &[], |_| {});
+    until("the store takes a key", || ask(agent.http(), "PUT", "/v1/kv/key", "kept").body == "true");
+    let large = "x".repeat(500_000);
+    let put = |at: usize| ask(agent.http(), "PUT", &format!("/v1/kv/large/{at}"), &large).status;
+    let refused = (0..64).map(put).filter(|status| *status == 507).count();
+    assert!(refused > 1, "{refused} writes were refused");
+    agent.wait_for_log("store: full");
+    assert_eq!(ask(agent.http(), "DELETE", "/v1/kv/large?recurse", "").body, "true");
+    agent.wait_for_log("store: no longer full");
+    assert_eq!(ask(agent.http(), "PUT", "/v1/kv/large/again", &large).body, "true");
+    assert_eq!(agent.log().matches("store: full").count(), 1, "{}", agent.log());
+}
+
+#[test]
+fn voter_that_cannot_open_its_log_has_a_metric_and_returns_by_itself() {
+    let agent = Agent::start_with("store: {voters: [host-a]}\n", &[], |folder| {
+        std::fs::create_dir_all(folder.join("data/store")).unwrap();
+        std::fs::write(folder.join("data/store/id"), "damaged").unwrap();
+    });
+    let failed = || metric(&agent, "muster_store_failed");
+    until("the failure in the metrics", || failed().as_deref() == Some("1"));
+    assert_eq!(metric(&agent, "muster_store_has_leader"), None);
+    std::fs::remove_dir_all(agent.path("data/store")).unwrap();
+    until("the voter returns", || failed().as_deref() == Some("0"));
+    assert_eq!(metric(&agent, "muster_store_has_leader").as_deref(), Some("1"));
+}
+
+/// A mistaken `store.voters` on a new node: its clients would use another store.
+#[test]
+fn node_that_joins_a_cluster_with_a_store_founds_no_second_one() {
+    let start = |node: &str, join: &str| {
+        Agent::start_as(&[], &[], |folder| {
+            let config = format!(
+                "node: {node}\nadvertise: 127.0.0.1\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                 dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\nresolver: {{allow: []}}\n\
+                 gossip: {{listen: 127.0.0.1:0, join: [{join}]}}\nstore: {{voters: [{node}]}}\n"
+            );
+            std::fs::write(folder.join("muster.yaml"), config).unwrap();
+        })
+    };
+    let first = start("host-a", "");
+    until("a store", || ask(first.http(), "PUT", "/v1/kv/key", "of the first").status == 200);
+    let seed = format!("\"{}\"", first.gossip());
+    for node in ["host-b", "host-c", "host-d"] {
+        let agent = start(node, &seed);
+        until("the refusal", || agent.log().contains("not founding a second store"));
+        assert!(!agent.log().contains("founding the cluster"), "{}", agent.log());
+    }
 }

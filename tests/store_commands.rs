@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
 use data_encoding::BASE64;
@@ -49,6 +50,26 @@ fn done(agent: &Agent, arguments: &[&str], input: &str) -> String {
     let (code, output, errors) = muster(agent, arguments, input);
     assert!(code == 0 && errors.is_empty(), "{arguments:?}: {code} {errors}");
     output
+}
+
+/// Updates and writes fail without a leader: the status of the agent names the reason and the remedy.
+#[test]
+fn store_without_leader_is_a_problem_of_the_status() {
+    let agent = Agent::start_with("store: {voters: [host-a, host-b, host-c]}\n", &[], |_| {});
+    let (code, output, _) = muster(&agent, &["status"], "");
+    assert!(code == 1 && output.contains("the store has no leader"), "{code} {output}");
+    assert!(output.contains("start the agents of"), "{output}");
+    let (code, output, _) = muster(&agent, &["status", "--json"], "");
+    let status: Value = serde_json::from_str(&output).unwrap();
+    let problem = status["Muster"]["StoreProblem"].as_str().unwrap();
+    assert!(code == 1 && problem.starts_with("the store has no leader"), "{code} {problem}");
+    // A request takes longer than this without a leader.
+    let start = Instant::now();
+    let (code, _, errors) = muster(&agent, &["lock", "job", "--wait", "1s", "--", "true"], "");
+    assert_eq!((code, &*errors), (124, "muster: lock job was not acquired within 1s\n"));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let agent = self::agent();
+    assert_eq!(muster(&agent, &["status"], "").0, 0);
 }
 
 /// Waits until a key has a value.
@@ -242,15 +263,44 @@ fn snapshot_replaces_its_file_at_once_and_holds_any_value() {
     let put = json!({"key": BASE64.encode(b"large"), "value": BASE64.encode(&vec![b'x'; 600 << 10])});
     assert_eq!(ask(agent.listening("etcd"), "POST", "/v3/kv/put", &put.to_string()).status, 200);
     let (code, output, errors) = muster(&agent, &["store", "snapshot", &text("backup.json")], "");
-    assert_eq!((code, &*output), (0, "2 keys saved\n"), "{errors}");
+    // What `restore` does not bring back is a problem.
+    assert_eq!((code, &*output), (1, "2 keys saved\n"), "{errors}");
     assert_eq!(
         errors,
         "muster: warning: 1 key has a value above 524288 octets, such as large: `restore` refuses this backup\n"
     );
     let (code, _, errors) = muster(&agent, &["store", "restore", &text("backup.json")], "");
     assert!(code == 2 && errors.contains("key \"large\" has a value of 614400 octets"), "{errors}");
+    // A name that is not UTF-8: `restore` does not pretend to delete it.
+    let put = json!({"key": BASE64.encode(b"\xff"), "value": ""});
+    assert_eq!(ask(agent.listening("etcd"), "POST", "/v3/kv/put", &put.to_string()).status, 200);
+    let (code, _, errors) = muster(&agent, &["store", "restore", "-", "--delete-others"], "[]");
+    assert!(code == 1 && errors.starts_with("muster: 1 key of the store is not UTF-8: "), "{code} {errors}");
+    assert_eq!(done(&agent, &["kv", "get", "key"], ""), "kept\n");
+    let (code, _, errors) = muster(&agent, &["store", "snapshot", "-"], "");
+    assert!(code == 1 && errors.contains("1 key is not UTF-8 and not in the backup"), "{code} {errors}");
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 5, "{left:?}");
+}
+
+#[test]
+fn backup_goes_through_standard_output_and_input() {
+    let agent = agent();
+    done(&agent, &["kv", "put", "key", "kept"], "");
+    let backup = done(&agent, &["store", "snapshot", "-"], "");
+    // Nothing else is written to the output: `muster kv export` gives the same octets.
+    assert_eq!(backup, done(&agent, &["kv", "export"], ""));
+    done(&agent, &["kv", "put", "key", "changed"], "");
+    done(&agent, &["kv", "put", "new", "1"], "");
+    let (code, output, errors) = muster(&agent, &["store", "restore", "-"], &backup);
+    assert!(code == 1 && output.is_empty() && errors.contains("--delete-others"), "{errors}");
+    let restored = done(&agent, &["store", "restore", "-", "--delete-others"], &backup);
+    assert_eq!(restored, "1 key restored\n1 key deleted\n");
+    assert_eq!(done(&agent, &["kv", "get", "key"], ""), "kept\n");
+    // An input that ends early changes nothing.
+    let (code, _, errors) = muster(&agent, &["store", "restore", "-", "--delete-others"], &backup[..backup.len() / 2]);
+    assert!(code == 2 && errors.starts_with("muster: "), "{errors}");
+    assert_eq!(done(&agent, &["kv", "get", "key"], ""), "kept\n");
 }
 
 #[test]
@@ -390,11 +440,14 @@ fn lost_lock_ends_all_processes_of_the_command() {
 fn store_is_shown_changed_and_recovered() {
     let mut agent = agent();
     done(&agent, &["kv", "put", "key", "kept"], "");
-    let status = done(&agent, &["store", "status"], "");
-    assert!(status.contains("leader    host-a, term ") && status.contains("host-a  leader  0 entries"), "{status}");
     // The leader gives the cluster its id shortly after the election.
     let status_now = || -> Value { serde_json::from_str(&done(&agent, &["store", "status", "--json"], "")).unwrap() };
     until("the cluster has an id", || status_now()["ClusterID"] != "");
+    let status = done(&agent, &["store", "status"], "");
+    assert!(
+        status.contains("leader    host-a, term ") && status.contains("host-a  leader  alive  0 entries"),
+        "{status}"
+    );
     let status = status_now();
     assert_eq!((&status["Leader"], &status["Keys"]), (&"host-a".into(), &1.into()));
     let cases: &[(&[&str], &str)] = &[
@@ -416,6 +469,8 @@ fn store_is_shown_changed_and_recovered() {
     agent.wait();
     let recovered = done(&agent, &recover, "");
     assert!(recovered.starts_with("host-a is the only voter: 1 keys at revision "), "{recovered}");
+    let last_entry = format!("\nthe last log entry has term {} and index ", status["Term"]);
+    assert!(recovered.contains(&last_entry), "{recovered}");
     agent.start_again();
     agent.wait_until_answering();
     wait_for_value(&agent, "key", "kept");

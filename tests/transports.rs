@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use muster::{
     dns::{
         engine::Engine,
-        server::{connection_quota::ConnectionQuota, tcp, udp},
+        server::{backends::Backends, connection_quota::ConnectionQuota, tcp, udp},
         zone::{Settings, Tables},
     },
     metrics::{Dns, Transport, Writers},
@@ -67,14 +67,14 @@ impl Server {
         let shared = tcp::Shared {
             tables: tables.clone(),
             clients: ConnectionQuota::new(connections),
-            resolver: None,
-            transfers: None,
+            backends: Backends::default(),
             tally: metrics.tally(Transport::Tcp, Writers::Many),
             shutdown: shutdown.clone(),
         };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let worker = udp::serve(socket, tables.clone(), engine, None, None, &metrics, shutdown.clone()).unwrap();
+            let worker =
+                udp::serve(socket, tables.clone(), engine, Backends::default(), &metrics, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(worker));
         }
         Self { address, shutdown, tasks }

@@ -36,6 +36,43 @@ fn validate(folder: &Path, paths: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
+/// Validators refuse answers of a zone that the signed zone above does not delegate, and of one whose signatures have expired.
+#[test]
+fn zones_that_validators_refuse_have_warnings() {
+    let config = "domain: service.local\ndatacenter: dc1\nnode: a\nservices_dir: s\nzones_dir: zones\n\
+                  store: {voters: [a]}\n\
+                  dns:\n  keys_dir: tsig\n  dnssec: [service.local]\n  dnssec_keys_dir: keys\n\
+                  \x20 dynamic: [{zone: dyn.service.local, name_servers: [ns1.example.org], keys: [{key: k}]}]\n\
+                  \x20 secondary: [{zone: copy.service.local, primaries: [127.0.0.1]}]\n";
+    let head = "@ 60 SOA ns.example.org. h 1 1 1 1 1\n@ 60 NS ns.example.org.\n";
+    let signatures: String = ["SOA", "NS", "DNSKEY", "NSEC"]
+        .map(|of| format!("@ 60 RRSIG {of} 13 2 60 20200102000000 20200101000000 1 old.test. AAAA\n"))
+        .concat();
+    let signed = format!("{head}@ 60 DNSKEY 257 3 13 AAAA\n@ 60 NSEC @ NS SOA RRSIG NSEC DNSKEY\n{signatures}");
+    let with = |discovery: &str| {
+        let folder = folder(&[
+            ("muster.yaml", config.as_bytes()),
+            ("zones/old.test.zone", signed.as_bytes()),
+            ("zones/file.service.local.zone", head.as_bytes()),
+            ("zones/service.local.zone", discovery.as_bytes()),
+        ]);
+        validate(folder.path(), &["muster.yaml"]).1
+    };
+    let shown = with("x 60 A 192.0.2.1\n");
+    let expected = [
+        "zones/old.test.zone:1:1: warning: all signatures of the zone old.test. have expired, the last one at 2020-01-02T00:00:00Z",
+        "zones/file.service.local.zone:1:1: warning: the signed zone service.local. does not delegate file.service.local.: ",
+        "muster.yaml:1:1: warning: the signed zone service.local. does not delegate dyn.service.local.: ",
+        "muster.yaml:1:1: warning: the signed zone service.local. does not delegate copy.service.local.: ",
+    ];
+    for line in expected {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    let delegations = ["file", "dyn", "copy"].map(|name| format!("{name} 60 NS ns.example.org.\n")).concat();
+    let shown = with(&delegations);
+    assert!(!shown.contains("delegate"), "{shown}");
+}
+
 /// Name, files, paths, exit code and output.
 type Case = (&'static str, Vec<(&'static str, &'static str)>, Vec<&'static str>, i32, &'static str);
 
@@ -462,6 +499,14 @@ fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
             0,
             "2 files checked: no problems\n",
         ),
+        (
+            "resolver: {dnssec: validate, trust_anchors: k}",
+            &[("k", "; none\n. IN DS 20326 8 2 E06D\n")],
+            1,
+            "k:2:1: the digest must be hexadecimal, of type 2 (SHA-256) or 4 (SHA-384)\n",
+        ),
+        ("resolver: {dnssec: validate, trust_anchors: k}", &[], 1, "k:1:1: cannot read `resolver.trust_anchors`"),
+        ("resolver: {dnssec: validate, trust_anchors: .}", &[], 1, "this is not a regular file"),
         ("http: {tokens_dir: t}", &[], 1, "every local user could join by gossip and announce instances"),
         ("http: {tokens_dir: t}", &[], 1, "a key, which `muster keygen` prints"),
         ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: cannot read `http.key`"),

@@ -5,6 +5,8 @@
 //! a file's name describes its content.
 
 pub mod anti_entropy;
+pub mod consul;
+pub mod dnstap;
 pub mod etcd;
 pub mod gossip;
 pub mod import;
@@ -14,4 +16,6 @@ pub mod reply;
 pub mod saved_state;
 pub mod service_file;
 pub mod store;
+pub mod transfer;
+pub mod update;
 pub mod zone_file;

@@ -51,7 +51,7 @@ pub fn run(octets: &[u8]) {
             // Special-use names are never forwarded.
             let decision = engine.answer(&tables(), &query(question, payload), origin, &mut out);
             let Decision::Resolve(pending) = decision else { continue };
-            pending.relay((&reply, age), &mut out);
+            pending.relay(&tables(), (&reply, age), &mut out);
             let limit = match (transport, payload) {
                 (Transport::Tcp, _) => usize::from(u16::MAX),
                 (Transport::Udp, None) => 512,
@@ -123,6 +123,7 @@ fn engine() -> Engine {
         allow: vec![ClientRange::Loopback],
         routes: vec![],
         rebind_protection: None,
+        validation: None,
         cache: Arc::new(Cache::new(1 << 16, ttls)),
         loop_detector: Arc::new(LoopDetector::new(1)),
     };
@@ -134,6 +135,8 @@ fn engine() -> Engine {
         recursion: Some(Arc::new(recursion)),
         audience: engine::Audience::Everyone,
         serves_transfers: false,
+        serves_updates: false,
+        signer: None,
     };
     Engine::with(Arc::new(settings), Rng::with_seed(1))
 }

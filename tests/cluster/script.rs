@@ -596,12 +596,13 @@ impl Process {
             &known,
             continues,
         ));
+        let first_serials = node::initial_zone_serials(&known, continues);
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let (serial_ceiling, ceiling) = watch::channel(0);
         let (zone_serial, zone) = watch::channel(None);
-        let (serials, zone_serials) = watch::channel(Arc::default());
+        let (serials, zone_serials) = watch::channel(first_serials);
         let inputs = Inputs {
             own: announced,
             link,

@@ -41,6 +41,37 @@ async fn serials_of_live_peers_that_serve_transfers_are_known() {
     assert_eq!(cluster.zone_serials("b"), []);
 }
 
+/// Otherwise the start would be a second primary of the generated zones until it hears of the first.
+#[tokio::test(start_paused = true)]
+async fn start_that_continues_a_run_knows_the_serials_of_its_peers() {
+    let mut cluster = Cluster::running(ALL).await;
+    let of_a = [("a".to_owned(), 7)];
+    cluster.announce_serial("a", Some(7));
+    cluster.until(ms(1000), "it is known", |c| c.zone_serials("b") == of_a).await;
+    for incarnation in 1..=2 {
+        let known = cluster.snapshot("b").await;
+        cluster.hang("b").await;
+        cluster.start_from("b", Handover { incarnation, known, continues: true });
+        for _ in 0..200 {
+            assert_eq!(cluster.zone_serials("b"), of_a, "start {incarnation}");
+            sleep(ms(5)).await;
+        }
+    }
+    // The start of a continues its run as well, and announces its serial later than the rest.
+    let known = cluster.snapshot("a").await;
+    cluster.hang("a").await;
+    cluster.start_from("a", Handover { incarnation: 1, known, continues: true });
+    cluster.announce_serial("a", Some(8));
+    let of_next = [("a".to_owned(), 8)];
+    cluster.until(ms(1000), "it is known", |c| c.zone_serials("b") == of_next).await;
+    // A peer that serves no transfers any more.
+    let known = cluster.snapshot("b").await;
+    cluster.hang("b").await;
+    cluster.announce_serial("a", None);
+    cluster.start_from("b", Handover { incarnation: 3, known, continues: true });
+    cluster.until(ms(3000), "a serves none", |c| c.zone_serials("b").is_empty()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn next_run_is_handed_the_bound_of_the_former_one() {
     let mut cluster = Cluster::running(ALL).await;

@@ -124,6 +124,29 @@ fn checks_of_a_node_are_shown_in_its_details_and_followed() {
     assert_clean(&browser, &agent);
 }
 
+/// Validators refuse such zones, and DNS clients see only SERVFAIL.
+#[test]
+fn zones_with_expired_signatures_are_told() {
+    let Some(browser) = Browser::start("zones_with_expired_signatures_are_told") else { return };
+    let agent = agent();
+    browser.open(&url(&agent, ""));
+    browser.wait(&row_has("web", "1 of 2"));
+    let signatures = ["SOA", "NS", "DNSKEY", "NSEC"]
+        .map(|of| format!("@ 60 RRSIG {of} 13 2 60 20200102000000 20200101000000 1 old.test. AAAA\n"))
+        .concat();
+    let zone = format!(
+        "@ 60 SOA ns.example.org. h 1 1 1 1 1\n@ 60 NS ns.example.org.\n@ 60 DNSKEY 257 3 13 AAAA\n\
+         @ 60 NSEC @ NS SOA RRSIG NSEC DNSKEY\n{signatures}"
+    );
+    fs::write(agent.path("zones/old.test.zone"), zone).unwrap();
+    let told = "document.getElementById('banners').innerText";
+    browser.wait(&format!("{told}.includes('all signatures of the zone old.test. have expired')"));
+    browser.wait(&format!("{told}.includes('sign the zone again')"));
+    fs::remove_file(agent.path("zones/old.test.zone")).unwrap();
+    browser.wait(&format!("{told} === ''"));
+    assert_clean(&browser, &agent);
+}
+
 #[test]
 fn stale_data_is_marked_until_the_agent_is_back() {
     let Some(browser) = Browser::start("stale_data_is_marked_until_the_agent_is_back") else { return };

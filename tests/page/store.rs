@@ -74,9 +74,9 @@ fn click(browser: &Browser, text: &str) {
     browser.run(&format!("{button}.click()"), &json!([]));
 }
 
-/// Names in the list of keys.
+/// Names in the list of keys. Rows that the browser has not rendered yet have no `innerText`.
 fn names(browser: &Browser) -> Value {
-    browser.run("return [...document.querySelectorAll('main a.row')].map((link) => link.innerText)", &json!([]))
+    browser.run("return [...document.querySelectorAll('main a.row')].map((link) => link.textContent)", &json!([]))
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn store_part_shows_voters_keys_sessions_and_leases() {
     browser.wait("location.hash === '#/store/keys/app/' && document.activeElement.innerText === 'sub/'");
     // The list follows the keys.
     set(&agent, "app/new", b"");
-    browser.wait("[...document.querySelectorAll('main a.row')].some((link) => link.innerText === 'new')");
+    browser.wait("[...document.querySelectorAll('main a.row')].some((link) => link.textContent === 'new')");
     assert_clean(&browser, &agent);
 }
 
@@ -206,7 +206,7 @@ fn hostile_names_of_keys_do_no_harm() {
     browser.open(&url(&agent, "#/store/keys/bad/"));
     for (_, text) in hostile {
         browser.wait(&format!(
-            "[...document.querySelectorAll('main a.row')].some((link) => link.innerText === {})",
+            "[...document.querySelectorAll('main a.row')].some((link) => link.textContent === {})",
             json!(text)
         ));
     }
@@ -276,7 +276,7 @@ fn store_without_leader_is_reported_and_recovers() {
     browser.wait(&includes("No answer No cluster leader"));
     voters.start_again(1);
     browser.wait("!document.getElementById('banners').innerText.includes('No leader')");
-    browser.wait("[...document.querySelectorAll('main a.row')].map((link) => link.innerText).join() === 'app/'");
+    browser.wait("[...document.querySelectorAll('main a.row')].map((link) => link.textContent).join() === 'app/'");
     browser.wait("document.querySelector('.notice').innerText === ''");
 }
 
@@ -306,7 +306,7 @@ fn tokens_see_the_keys_that_they_may_read() {
     browser.run("document.querySelector('form.open input').focus()", &json!([]));
     enter("shop/");
     browser.wait("location.hash === '#/store/keys/shop/'");
-    browser.wait("[...document.querySelectorAll('main a.row')].map((link) => link.innerText).join() === 'limits'");
+    browser.wait("[...document.querySelectorAll('main a.row')].map((link) => link.textContent).join() === 'limits'");
     browser.open(&url(&agent, "#/store/key/secret/key"));
     browser.wait(&includes("No access Permission denied: read access to key secret/key is required"));
     browser.wait(&format!("!{}", includes("Show value")));
@@ -320,8 +320,9 @@ fn tokens_see_the_keys_that_they_may_read() {
     click(&browser, "Enter a token");
     browser.wait("document.activeElement.id === 'token'");
     enter("operates-operates-operates");
-    browser
-        .wait("[...document.querySelectorAll('main a.row')].map((link) => link.innerText).join() === 'secret/,shop/'");
+    browser.wait(
+        "[...document.querySelectorAll('main a.row')].map((link) => link.textContent).join() === 'secret/,shop/'",
+    );
     let requests = browser.requests();
     assert!(requests.iter().all(|url| !url.contains("operates")), "{requests:?}");
 }

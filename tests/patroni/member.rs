@@ -27,6 +27,9 @@ use crate::{
 /// programs keep the access of root, as Python may be in the home of root.
 const UNPRIVILEGED: &str = "65534";
 
+/// Parts of lines that patroni logs every two seconds while nothing happens: they would hide the others.
+const ROUTINE: [&str; 3] = ["Lock owner: ", "no action. I am ", "bootstrap from leader "];
+
 /// Where patroni comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
@@ -170,7 +173,9 @@ impl Drop for Member {
         self.kill();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.log()).unwrap_or_default();
-            eprintln!("patroni's log in {}:\n{log}", self.folder.display());
+            let told = log.lines().filter(|line| !ROUTINE.iter().any(|routine| line.contains(routine)));
+            let told: Vec<&str> = told.collect();
+            eprintln!("patroni's log in {}, without its routine:\n{}", self.folder.display(), told.join("\n"));
         }
     }
 }

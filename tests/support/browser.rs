@@ -89,13 +89,19 @@ impl Browser {
         self.execute("execute/sync", &json!({"script": script, "args": arguments}))
     }
 
-    /// Waits until an expression in the page is true.
+    /// Waits until an expression in the page is true. An expression that throws, for example because an element is not
+    /// there yet, is not true; the failure contains what it threw last.
     pub fn wait(&self, expression: &str) {
+        let script = format!("try {{ return Boolean({expression}) }} catch (error) {{ return String(error) }}");
         // During a navigation, a script has no result.
-        let holds = || self.run(&format!("return Boolean({expression})"), &json!([])) == json!(true);
+        let mut last = Value::Null;
+        let holds = || {
+            last = self.run(&script, &json!([]));
+            last == json!(true)
+        };
         if !wait::holds_in_time(holds) {
             let text = self.run("return document.body.innerText", &json!([]));
-            panic!("not true: {expression}\npage: {text}\nconsole: {:?}", self.console_errors());
+            panic!("not true: {expression}: {last}\npage: {text}\nconsole: {:?}", self.console_errors());
         }
     }
 

@@ -18,21 +18,28 @@ pub struct Installed {
     folder: TempDir,
 }
 
+/// Names of two equal files. An installation is a hard link to one of them, and the next one of the same name to the other:
+/// the program's file is another one after an upgrade, and 20 nodes take the space of two.
+const ORIGINALS: [&str; 2] = ["original", "other-original"];
+
 impl Installed {
-    /// Creates the folder with one copy, without debug information, from which the others are made.
+    /// Creates the folder with the files, without debug information, that are installed.
     pub fn new() -> Self {
         let folder = run::temp_dir();
+        let [original, other] = ORIGINALS.map(|name| folder.path().join(name));
         let mut strip = process::command("objcopy");
-        strip.arg("--strip-debug").arg(env!("CARGO_BIN_EXE_muster")).arg(folder.path().join("original"));
+        strip.arg("--strip-debug").arg(env!("CARGO_BIN_EXE_muster")).arg(&original);
         let output = strip.finish();
         assert!(output.status.success(), "objcopy: {}", String::from_utf8_lossy(&output.stderr));
+        fs::copy(original, other).unwrap_or_else(|error| panic!("cannot copy the program: {error}"));
         Self { folder }
     }
 
-    /// Installs a copy under this name and returns its path. An earlier one is replaced by a rename.
+    /// Installs the program under this name and returns its path. An earlier one is replaced by a rename, by another file.
     pub fn install(&self, name: &str) -> PathBuf {
-        let original = self.folder.path().join("original");
-        self.replace(name, |new| assert!(fs::copy(original, new).is_ok(), "cannot copy the program"))
+        let [original, other] = ORIGINALS.map(|name| self.folder.path().join(name));
+        let next = if is_same_file(&original, &self.folder.path().join(name)) { other } else { original };
+        self.replace(name, |new| fs::hard_link(next, new).unwrap())
     }
 
     /// Replaces the copy of this name by a file with this content.
@@ -42,7 +49,7 @@ impl Installed {
 
     /// Replaces the copy of this name by the first half of the program, as a broken download would.
     pub fn install_truncated(&self, name: &str) -> PathBuf {
-        let octets = fs::read(self.folder.path().join("original")).unwrap();
+        let octets = fs::read(self.folder.path().join(ORIGINALS[0])).unwrap();
         self.install_content(name, &octets[..octets.len() / 2])
     }
 

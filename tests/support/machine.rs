@@ -151,9 +151,14 @@ impl Machine {
     /// Starts an agent that listens on `listen`, with this upstream and these services. Its configuration becomes the host's
     /// /etc/muster/muster.yaml.
     pub fn start_agent(&self, listen: &str, upstream: &Upstream, services: &str) -> Agent {
+        self.start_agent_with(&format!("listen: [\"{listen}\"]"), upstream, services)
+    }
+
+    /// The same with these settings below `dns`.
+    pub fn start_agent_with(&self, dns: &str, upstream: &Upstream, services: &str) -> Agent {
         let config = format!(
             "node: host-a\nadvertise: {ADDRESS}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-             dns: {{listen: [\"{listen}\"]}}\nhttp: {{listen: [127.0.0.1:0]}}\ngossip: {{listen: 127.0.0.1:0}}\n\
+             dns: {{{dns}}}\nhttp: {{listen: [127.0.0.1:0]}}\ngossip: {{listen: 127.0.0.1:0}}\n\
              resolver: {{upstreams: [\"{}\"]}}\n",
             upstream.address()
         );

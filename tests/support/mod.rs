@@ -4,13 +4,16 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+pub mod acme;
 pub mod agent;
 pub mod backend;
 pub mod booted;
 pub mod browser;
 pub mod certificates;
 pub mod cluster;
+pub mod collector;
 pub mod document;
+pub mod dynamic;
 pub mod etcdctl;
 pub mod frames;
 pub mod http;
@@ -19,6 +22,7 @@ pub mod machine;
 pub mod namespaces;
 pub mod observer;
 pub mod packages;
+pub mod primary;
 pub mod process;
 pub mod program;
 pub mod run;
@@ -27,6 +31,7 @@ pub mod secondary;
 pub mod skip;
 pub mod systemd;
 pub mod upstream;
+pub mod views;
 pub mod voters;
 pub mod wait;
 pub mod watchers;

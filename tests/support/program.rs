@@ -3,10 +3,17 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, UdpSocket},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
+
+use nix::sys::signal::{Signal, kill};
 
 use super::{process, wait};
 
@@ -25,6 +32,21 @@ impl Program {
         let file = fs::File::create(&log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Self { child, name, log }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(process::pid(&self.child), signal).unwrap();
+    }
+
+    /// Kills it and waits for its end.
+    pub fn kill(&mut self) {
+        process::kill_now(&mut self.child);
+    }
+
+    /// Ends it with SIGTERM and waits for its end.
+    pub fn end(&mut self) {
+        process::terminate(&mut self.child);
     }
 
     /// Returns its output so far.
@@ -56,11 +78,19 @@ impl Drop for Program {
     }
 }
 
-/// Returns a loopback address whose port is free over UDP and TCP, for programs that cannot bind port 0.
+/// Ports below those that Linux gives to clients and for port 0 (`ip_local_port_range`): nothing takes one before the program that it
+/// is meant for binds it.
+const PORTS: Range<u16> = 10_000..32_000;
+
+/// Returns a loopback address whose port is free over UDP and TCP, for programs that cannot bind port 0. No other call of this process
+/// returns it.
 pub fn free() -> SocketAddr {
+    // Processes that run at the same time begin at different ports.
+    static NEXT: LazyLock<AtomicUsize> = LazyLock::new(|| AtomicUsize::new(fastrand::usize(..PORTS.len())));
     loop {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
+        let port = PORTS.clone().nth(NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return address;
         }
     }

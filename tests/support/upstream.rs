@@ -86,8 +86,13 @@ pub struct Upstream {
 impl Upstream {
     /// Starts an upstream that sends all replies of `answer` in order; over TCP, only the first.
     pub fn start(answer: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1", answer)
+    }
+
+    /// Starts an upstream at another address of the loopback interface.
+    pub fn start_at(ip: &str, answer: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
         let (datagrams, connections) = loop {
-            let connections = TcpListener::bind("127.0.0.1:0").unwrap();
+            let connections = TcpListener::bind((ip, 0)).unwrap();
             if let Ok(datagrams) = UdpSocket::bind(connections.local_addr().unwrap()) {
                 break (datagrams, connections);
             }
