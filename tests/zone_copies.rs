@@ -22,8 +22,11 @@ use muster::{
     },
     model::{
         alias_domain::AliasDomain,
-        catalog::{Catalog, Touched, View},
-        name::Name,
+        announcement::Node,
+        catalog::{Catalog, Freshness, NodeView, Touched, View},
+        external_node::ExternalNode,
+        name::{Label, Name},
+        registered_name::RegisteredName,
     },
 };
 use proptest::prelude::*;
@@ -149,6 +152,80 @@ fn publish(views: &[View]) -> (Vec<Arc<Tables>>, Journal) {
     (versions, journal)
 }
 
+/// Applies the differences from each earlier version to its copy, which must then be the newest one.
+fn check_differences(views: &[View]) -> Result<(), TestCaseError> {
+    let (mut versions, journal) = publish(views);
+    let newest = versions.pop().unwrap();
+    for origin in ZONES {
+        let zone_now = zone(&newest, origin);
+        for old in &versions {
+            let zone_then = zone(old, origin);
+            let mut records = copy(old, zone_then);
+            let found = journal.differences(&newest, zone_now, old.serial()).expect("differences");
+            for set in &found.removed {
+                for record in absolute(set, zone_then) {
+                    prop_assert!(records.remove(&record), "removed: {record:?}");
+                }
+            }
+            for set in &found.added {
+                for record in absolute(set, zone_now) {
+                    prop_assert!(records.insert(record.clone()), "added: {record:?}");
+                }
+            }
+            prop_assert_eq!(&records, &copy(&newest, zone_now), "{} from {}", origin, old.serial());
+        }
+    }
+    Ok(())
+}
+
+/// A member at 10.0.0.1, with an external node if that is named.
+fn at_shared_address(
+    name: &str,
+    datacenter: &str,
+    freshness: Freshness,
+    external: Option<&str>,
+) -> (Label, Arc<NodeView>) {
+    let addresses = vec!["10.0.0.1".parse().unwrap()];
+    let external = external.map(|name| {
+        let name = RegisteredName::parse(name).unwrap();
+        (name.clone(), Arc::new(ExternalNode::new(name, addresses.clone())))
+    });
+    let node = Node {
+        name: label(name),
+        addresses: if external.is_some() { Vec::new() } else { addresses.clone() },
+        datacenter: label(datacenter),
+        zone: None,
+        meta: Default::default(),
+        checks: None,
+    };
+    let external = external.into_iter().collect();
+    (label(name), Arc::new(NodeView { external, node: Arc::new(node), announcements: Default::default(), freshness }))
+}
+
+/// The first node at an address has its name: another node that comes or goes changes the datacenter of that name.
+#[test]
+fn differences_have_the_names_of_shared_addresses() {
+    use Freshness::{Gone, LastKnown, Live};
+    let web = || at_shared_address("web", "dc1", Live, None);
+    let other = |freshness| at_shared_address("host-a", "dc2", freshness, None);
+    let external = |name| at_shared_address("host-b", "dc2", Live, Some(name));
+    let cases: [(&str, Vec<(Label, Arc<NodeView>)>, Vec<(Label, Arc<NodeView>)>); 5] = [
+        ("a node comes", vec![web()], vec![web(), other(Live)]),
+        ("a node returns", vec![web(), other(Gone)], vec![web(), other(Live)]),
+        ("a node is last known", vec![web(), other(Live)], vec![web(), other(LastKnown)]),
+        ("a node is replaced by an external one", vec![web(), external("db1")], vec![external("db1")]),
+        ("an external node comes", vec![other(Live)], vec![other(Live), external("db1")]),
+    ];
+    for (case, one, another) in cases {
+        let [one, another] = [one, another].map(|nodes| nodes.into_iter().collect::<View>());
+        for views in [[&one, &another], [&another, &one]] {
+            check_differences(&views.map(Clone::clone)).unwrap_or_else(|error| panic!("{case}: {error}"));
+        }
+        // What came and went leaves nothing.
+        check_differences(&[one.clone(), another, one]).unwrap_or_else(|error| panic!("{case}, and back: {error}"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -188,26 +265,6 @@ proptest! {
 
     #[test]
     fn differences_lead_from_each_view_to_the_newest(views in prop::collection::vec(view(), 2..5)) {
-        let (mut versions, journal) = publish(&views);
-        let newest = versions.pop().unwrap();
-        for origin in ZONES {
-            let zone_now = zone(&newest, origin);
-            for old in &versions {
-                let zone_then = zone(old, origin);
-                let mut records = copy(old, zone_then);
-                let found = journal.differences(&newest, zone_now, old.serial()).expect("differences");
-                for set in &found.removed {
-                    for record in absolute(set, zone_then) {
-                        prop_assert!(records.remove(&record), "removed: {record:?}");
-                    }
-                }
-                for set in &found.added {
-                    for record in absolute(set, zone_now) {
-                        prop_assert!(records.insert(record.clone()), "added: {record:?}");
-                    }
-                }
-                prop_assert_eq!(&records, &copy(&newest, zone_now), "{} from {}", origin, old.serial());
-            }
-        }
+        check_differences(&views)?;
     }
 }

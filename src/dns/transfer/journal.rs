@@ -8,7 +8,7 @@
 //! changes without a later serial has no differences from that serial and earlier ones.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -130,11 +130,12 @@ impl Journal {
         let from = self.changes.iter().rposition(has_serial)?;
         let before = &self.changes[from].before;
         let old_zone = before.zone_named(zone.origin.wire())?;
-        let mut owners = Folded::default();
+        let (mut owners, mut addresses) = (Folded::default(), BTreeSet::new());
         for change in self.changes.iter().skip(from) {
             // Also names between both versions: a service that came and went, or an instance that did.
             for tables in [now, before, &change.before] {
                 owners.add(tables.touched_names(zone, &change.touched));
+                addresses.append(&mut tables.touched_addresses(zone, &change.touched));
             }
             match change.zones.get(&zone.origin) {
                 Some(ZoneChange::Names(former)) => owners.add(former.names.keys().cloned()),
@@ -144,6 +145,9 @@ impl Journal {
             if owners.0.len() > MAX_NAMES {
                 return None;
             }
+        }
+        for tables in [now, before] {
+            owners.add(tables.names_of_addresses(&addresses));
         }
         let old = |owner: &[u8]| before.rrsets_of(old_zone, owner);
         Some(between(now, zone, before.soa_rdata(old_zone), owners.0.into_values().map(|owner| (old(&owner), owner))))
@@ -217,7 +221,7 @@ fn without(these: &[ZoneRrset], others: &[ZoneRrset]) -> Vec<ZoneRrset> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, convert::Infallible};
+    use std::convert::Infallible;
 
     use super::*;
     use crate::{

@@ -17,6 +17,7 @@ use crate::{
                 consul::{ADDRESS, DATACENTER, NODE, SERVICE, hex},
                 dns_sd::ServiceType,
             },
+            static_names::{Kind, Zone},
         },
     },
     model::{
@@ -39,24 +40,41 @@ impl Tables {
             .try_for_each(|address| self.names_of_address(address).iter().try_for_each(|owner| visit(owner)))
     }
 
-    /// Returns the owner names of these tables whose records belong to touched services and nodes.
+    /// Returns the owner names of touched services and nodes in these tables.
     pub(super) fn touched_consul_names(&self, touched: &Touched) -> Owners {
-        let (mut owners, mut addresses) = (Owners::new(), BTreeSet::new());
+        let mut owners = Owners::new();
         for service in touched.services.iter().filter_map(|name| self.service(name.as_bytes())) {
             owners.append(&mut names_of_service(service));
+        }
+        touched_nodes(touched).for_each(|node| owners.append(&mut self.names_of_node(node)));
+        owners
+    }
+
+    /// Returns the addresses of touched services and nodes in these tables, if names of the zone are those of addresses.
+    ///
+    /// The names of an address depend on everything that announces it. A node that is in one version only changes the names of
+    /// its addresses in the other version, too: take the [`names_of_addresses`](Self::names_of_addresses) of both.
+    pub fn touched_addresses(&self, zone: &Zone, touched: &Touched) -> BTreeSet<IpAddr> {
+        let mut addresses = BTreeSet::new();
+        if zone.kind != Kind::Consul {
+            return addresses;
+        }
+        for service in touched.services.iter().filter_map(|name| self.service(name.as_bytes())) {
             for host in 0..service.declared() as u32 {
                 addresses.extend(addresses_in(service.host_v4(host), service.host_v6(host)));
             }
         }
-        let nodes = touched.nodes.iter().map(Label::as_bytes);
-        for node in nodes.chain(touched.external.iter().map(RegisteredName::as_bytes)) {
-            owners.append(&mut self.names_of_node(node));
+        for node in touched_nodes(touched) {
             let member = self.node(node).map(|(_, rrsets)| rrsets);
             let external = self.external_node(node).map(|(_, rrsets)| rrsets);
             addresses.extend([member, external].into_iter().flatten().flatten().flat_map(addresses_of));
         }
-        owners.extend(addresses.into_iter().flat_map(|address| self.names_of_address(address)));
-        owners
+        addresses
+    }
+
+    /// Returns the owner names of addresses in these tables.
+    pub fn names_of_addresses(&self, addresses: &BTreeSet<IpAddr>) -> Owners {
+        addresses.iter().flat_map(|address| self.names_of_address(*address)).collect()
     }
 
     /// Reports whether a copy has the records of an owner name that is that of an address.
@@ -74,6 +92,11 @@ impl Tables {
         let hex = hex(address);
         spellings(datacenters).filter_map(|suffix| below([hex.as_bytes(), ADDRESS], &suffix)).collect()
     }
+}
+
+/// Returns the names of touched members and external nodes.
+fn touched_nodes(touched: &Touched) -> impl Iterator<Item = &[u8]> {
+    touched.nodes.iter().map(Label::as_bytes).chain(touched.external.iter().map(RegisteredName::as_bytes))
 }
 
 /// Returns the owner names of a service, in all datacenters and in each of its own.
