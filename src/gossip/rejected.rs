@@ -44,10 +44,12 @@ pub enum RejectReason {
     Overload,
     /// A peer lists more runs of nodes than this node can gossip.
     TooManyRuns,
+    /// The message has changes of this node's own run: the peer received a change before an older digest.
+    OwnRun,
 }
 
 /// All reasons with their names in counters and logs.
-const REASONS: [(RejectReason, &str); 12] = [
+const REASONS: [(RejectReason, &str); 13] = [
     (RejectReason::Foreign, "foreign"),
     (RejectReason::Plain, "not sealed"),
     (RejectReason::Sealed, "sealed"),
@@ -60,6 +62,7 @@ const REASONS: [(RejectReason, &str); 12] = [
     (RejectReason::Record, "bad record"),
     (RejectReason::Overload, "overload"),
     (RejectReason::TooManyRuns, "too many runs"),
+    (RejectReason::OwnRun, "own run"),
 ];
 
 impl RejectReason {
@@ -92,7 +95,7 @@ impl RejectReason {
             Self::TooManyRuns => {
                 Some("the cluster has more nodes, or more restarts within minutes, than gossip can list")
             }
-            Self::OtherSession | Self::Own => None,
+            Self::OtherSession | Self::Own | Self::OwnRun => None,
         }
     }
 }
@@ -210,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn reasons_of_restarts_need_no_attention() {
+    fn expected_rejections_need_no_attention() {
         let expected: Vec<&str> =
             REASONS.iter().filter(|(reason, _)| reason.advice().is_none()).map(|(_, word)| *word).collect();
-        assert_eq!(expected, event::REJECTED_BY_RESTARTS);
+        assert_eq!(expected, event::EXPECTED_REJECTIONS);
     }
 }

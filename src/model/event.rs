@@ -220,13 +220,14 @@ pub fn between(before: Observed<'_>, after: Observed<'_>, emit: &mut dyn FnMut(E
     }
 }
 
-/// Reasons for which messages are rejected after every restart: they were sent to the former run, or to this node itself.
-pub const REJECTED_BY_RESTARTS: [&str; 2] = ["for another run", "own"];
+/// Reasons for which messages are rejected in every cluster: they were sent to the former run or to this node itself, or have changes
+/// that this node made.
+pub const EXPECTED_REJECTIONS: [&str; 3] = ["for another run", "own", "own run"];
 
-/// Emits an event for each reason whose count of rejected messages has grown, except for those of normal restarts.
+/// Emits an event for each reason whose count of rejected messages has grown, except for expected ones.
 pub fn rejected(before: &[(&'static str, u64)], after: &[(&'static str, u64)], emit: &mut dyn FnMut(Event)) {
     let known: BTreeMap<&str, u64> = before.iter().copied().collect();
-    for (reason, count) in after.iter().filter(|(reason, _)| !REJECTED_BY_RESTARTS.contains(reason)) {
+    for (reason, count) in after.iter().filter(|(reason, _)| !EXPECTED_REJECTIONS.contains(reason)) {
         let more = count.saturating_sub(known.get(reason).copied().unwrap_or(0));
         if more > 0 {
             let text = format!("messages rejected: {more} ({reason})");

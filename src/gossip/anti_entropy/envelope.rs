@@ -125,6 +125,10 @@ pub enum EnvelopeError {
     /// The operations of a delta are unknown or in the wrong order.
     #[error("invalid series of changes")]
     Operations,
+    /// A delta has changes of the receiver's own run, which only that run makes. A peer sends them if a change reached it before an
+    /// older digest did.
+    #[error("changes of the receiver's own run")]
+    OwnRun,
 }
 
 impl<'a> Envelope<'a> {

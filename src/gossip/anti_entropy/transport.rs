@@ -104,8 +104,7 @@ impl Link {
         if let Envelope::SynAck { delta, .. } | Envelope::Ack { delta } = &envelope
             && delta.runs.contains(&self.own)
         {
-            // Only this run changes its state.
-            return Err(EnvelopeError::Operations);
+            return Err(EnvelopeError::OwnRun);
         }
         if let Envelope::SynAck { delta, .. } | Envelope::Ack { delta } = &envelope
             && delta.len() >= FULL
@@ -208,7 +207,7 @@ impl Socket for Link {
                             let (from, octets) = message.context("the link is closed")?;
                             if let Err(error) = self.prepare(from, octets) {
                                 debug!(%from, %error, "gossip: invalid chitchat message");
-                                self.rejected.count(RejectReason::Malformed, from);
+                                self.rejected.count(reason_of(&error), from);
                             }
                         }
                     }
@@ -235,5 +234,13 @@ impl Socket for Link {
                 }
             }
         }
+    }
+}
+
+/// Returns the reason under which a rejected message is counted.
+fn reason_of(error: &EnvelopeError) -> RejectReason {
+    match error {
+        EnvelopeError::OwnRun => RejectReason::OwnRun,
+        _ => RejectReason::Malformed,
     }
 }
