@@ -36,7 +36,7 @@ impl Election for Backend {
 
     async fn campaign(&self, request: Request<CampaignRequest>) -> Result<Response<CampaignResponse>, Status> {
         let CampaignRequest { name, lease, value } = request.into_inner();
-        let (place, found, header) = Place::enter(self, &name, lease, value.clone()).await?;
+        let (mut place, found, header) = Place::enter(self, &name, lease, value.clone()).await?;
         let rev = number(place.created.0);
         if found.is_some_and(|found| found.entry.value != value) {
             let write = put(&place.key, value, place.lease);
@@ -68,12 +68,12 @@ impl Election for Backend {
         let (responses, mut received) = mpsc::channel(QUEUE);
         let backend = self.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                () = responses.closed() => {}
-                Err(status) = backend.observe_leaders(&prefix, &responses) => {
-                    let _is_open = responses.send(Err(status)).await;
-                }
-            }
+            let status = tokio::select! {
+                () = responses.closed() => return,
+                Err(status) = backend.observe_leaders(&prefix, &responses) => status,
+                status = backend.stopped() => status,
+            };
+            let _is_open = responses.send(Err(status)).await;
         });
         Ok(Response::new(Box::pin(stream::poll_fn(move |context| received.poll_recv(context)))))
     }

@@ -15,7 +15,7 @@ use crate::store::key::Key;
 impl Lock for Backend {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
         let LockRequest { name, lease } = request.into_inner();
-        let (place, _, _) = Place::enter(self, &name, lease, Bytes::new()).await?;
+        let (mut place, _, _) = Place::enter(self, &name, lease, Bytes::new()).await?;
         let header = place.head().await?;
         let key = place.key.to_bytes();
         place.keep();

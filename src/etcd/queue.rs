@@ -140,8 +140,19 @@ impl Place {
     /// Waits until the place is at the head of the queue. Returns the header of the last read.
     ///
     /// # Errors
-    /// Fails if the key is deleted meanwhile, for example since its lease expired.
-    pub(super) async fn head(&self) -> Result<Option<ResponseHeader>, Status> {
+    /// Fails if the key is deleted meanwhile, for example since its lease expired, or if the server ends. A client with a lease of
+    /// its own then finds its place with the next call.
+    pub(super) async fn head(&mut self) -> Result<Option<ResponseHeader>, Status> {
+        tokio::select! {
+            reached = self.reach_head() => reached,
+            status = self.backend.stopped() => {
+                self.is_kept = self.own_lease.is_none();
+                Err(status)
+            }
+        }
+    }
+
+    async fn reach_head(&self) -> Result<Option<ResponseHeader>, Status> {
         loop {
             let (revision, before) = self.before().await?;
             let (own_revision, own) = self.backend.first(Range::all(KeyRange::Key(self.key.clone()))).await?;
@@ -229,8 +240,8 @@ mod tests {
         },
     };
 
-    /// Returns a backend with a store in memory.
-    fn backend() -> Backend {
+    /// Returns a backend with a store in memory, and the token that ends it.
+    fn backend() -> (Backend, CancellationToken) {
         let (requests, mut received) = mpsc::channel(16);
         tokio::spawn(async move {
             let (mut state, mut watches) = (State::new(1 << 20), vec![]);
@@ -244,7 +255,14 @@ mod tests {
         });
         let client_urls = watch::channel(BTreeMap::new()).1;
         let settings = Settings { store: Store::new(requests), tokens: None, tls: None, client_urls };
-        Backend::new(settings, CancellationToken::new())
+        let shutdown = CancellationToken::new();
+        (Backend::new(settings, shutdown.clone()), shutdown)
+    }
+
+    /// Returns the number of keys in the store.
+    async fn keys(backend: &Backend) -> usize {
+        let (_, answer) = backend.range(Range::all(KeyRange::ALL), Consistency::Linearizable).await.unwrap();
+        answer.entries.len()
     }
 
     /// Waits until the store has this number of leases.
@@ -262,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn refused_or_abandoned_call_leaves_no_lease() {
-        let backend = backend();
+        let (backend, _shutdown) = backend();
         let enter = async |backend: &Backend, name: &[u8]| Place::enter(backend, name, 0, Bytes::new()).await;
         let keys = vec![KeyGrant::new("app/", KeyAccess::Write)];
         let token = Token::new("app", Permissions { scope: None, keys }, "staple-correct-horse");
@@ -276,12 +294,32 @@ mod tests {
         place.keep();
         // The second call waits for the first, and is abandoned.
         let waiting = async {
-            let (place, _, _) = enter(&limited, b"app/lock").await.unwrap();
+            let (mut place, _, _) = enter(&limited, b"app/lock").await.unwrap();
             wait_for_leases(&backend, 2).await;
             let _head = place.head().await;
             pending::<()>().await;
         };
         assert!(timeout(Duration::from_millis(200), waiting).await.is_err());
         wait_for_leases(&backend, 1).await;
+    }
+
+    /// A client calls the next server again: with its lease it finds its place, without one it cannot.
+    #[tokio::test]
+    async fn end_of_the_server_ends_the_wait_and_keeps_the_place_of_a_lease() {
+        let (backend, shutdown) = backend();
+        let enter = async |lease| Place::enter(&backend, b"lock", lease, Bytes::new()).await.unwrap().0;
+        let holder = enter(0).await;
+        backend.grant(7, LEASE_TTL).await.unwrap();
+        let (mut with_lease, mut without) = (enter(7).await, enter(0).await);
+        assert_eq!(keys(&backend).await, 3);
+        shutdown.cancel();
+        for place in [&mut with_lease, &mut without] {
+            assert_eq!(place.head().await.unwrap_err().message(), "etcdserver: server stopped");
+        }
+        drop((with_lease, without));
+        // The lease of the place that is gone is revoked.
+        wait_for_leases(&backend, 2).await;
+        assert_eq!(keys(&backend).await, 2);
+        holder.keep();
     }
 }
