@@ -21,9 +21,11 @@ pub enum TransferOutcome {
     Refused,
     /// The client ended the transfer.
     Aborted,
+    /// A record of the zone does not fit any message.
+    Failed,
 }
 
-const TRANSFERS: [&str; 5] = ["whole", "incremental", "current", "refused", "aborted"];
+const TRANSFERS: [&str; 6] = ["whole", "incremental", "current", "refused", "aborted", "failed"];
 
 /// Outcome of a NOTIFY message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ use crate::{
         transfer::{
             access::Access,
             journal::Journal,
-            messages::{Aborted, Head, MessageWriter},
+            messages::{Head, MessageWriter, TransferError},
             primary::Primary,
             request::{Form, Reply, Wanted},
             tsig::{self, Keys, Signer, TsigError, Verified},
@@ -314,7 +314,7 @@ impl Shared {
             send_zone(&tables, &request, &journal, signer, &replies)
         });
         match sent.await {
-            Ok(Some(Sent { form, serial, messages, octets })) => {
+            Ok(Ok(Sent { form, serial, messages, octets })) => {
                 let outcome = match form {
                     Form::Whole => TransferOutcome::Whole,
                     Form::Incremental => TransferOutcome::Incremental,
@@ -325,9 +325,13 @@ impl Shared {
                 let key = key.map(|key| key.to_string());
                 info!(client = shown, zone, key, serial, ?form, messages, octets, ?took, "zone transfer sent");
             }
-            Ok(None) => {
+            Ok(Err(TransferError::Closed)) => {
                 self.settings.counts.transfer(Some(&zone_name), TransferOutcome::Aborted);
                 debug!(client = shown, "zone transfer ended by the client");
+            }
+            Ok(Err(error @ TransferError::TooLong { .. })) => {
+                self.settings.counts.transfer(Some(&zone_name), TransferOutcome::Failed);
+                warn!(client = shown, zone = %zone_name, %error, "zone transfer failed");
             }
             Err(error) => warn!(client = shown, %error, "zone transfer failed"),
         }
@@ -357,15 +361,16 @@ struct Sent {
     octets: usize,
 }
 
-/// Sends a zone; `None` if the client is gone.
+/// Sends a zone.
 fn send_zone(
     tables: &Tables,
     request: &Request,
     journal: &Mutex<Journal>,
     mut signer: Option<Signer>,
     replies: &mpsc::Sender<Vec<u8>>,
-) -> Option<Sent> {
-    let zone = tables.zone_named(request.origin.wire())?;
+) -> Result<Sent, TransferError> {
+    // The request was checked with the same tables.
+    let Some(zone) = tables.zone_named(request.origin.wire()) else { return Err(TransferError::Closed) };
     let journal = journal.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let reply = Reply::new(tables, zone, &journal, request.wanted);
     let mut sent = Sent { form: reply.form(), serial: tables.serial_of(zone), messages: 0, octets: 0 };
@@ -376,10 +381,10 @@ fn send_zone(
         }
         sent.messages += 1;
         sent.octets += message.len();
-        replies.blocking_send(message).map_err(|_| Aborted)
+        replies.blocking_send(message).map_err(|_| TransferError::Closed)
     });
-    reply.write(writer).ok()?;
-    Some(sent)
+    reply.write(writer)?;
+    Ok(sent)
 }
 
 fn head(request: &Request) -> Head<'_> {

@@ -1,8 +1,13 @@
 //! Messages of a transfer: records in, whole messages out.
 
+use std::borrow::Cow;
+
+use thiserror::Error;
+
 use crate::{
     dns::message::{
         codes::{class, rtype},
+        presentation,
         query::HEADER,
     },
     model::name::Name,
@@ -83,11 +88,32 @@ pub struct MessageWriter<'q, S> {
     sink: S,
 }
 
-/// The receiver of the messages is gone, or a record does not fit any message.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Aborted;
+/// Reasons why a transfer cannot go on.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum TransferError {
+    /// The receiver of the messages is gone.
+    #[error("ended by the client")]
+    Closed,
+    /// A record with the signature of the message does not fit any message.
+    #[error(
+        "the {rtype} record of {owner} has {len} octets, and a message has room for {room}{}: shorten the record",
+        if *.is_signed { " beside its TSIG signature" } else { "" }
+    )]
+    TooLong {
+        /// Owner name.
+        owner: String,
+        /// Mnemonic of the type.
+        rtype: Cow<'static, str>,
+        /// Octets of the record.
+        len: usize,
+        /// Octets for records in a message.
+        room: usize,
+        /// True if the messages are signed.
+        is_signed: bool,
+    },
+}
 
-impl<'q, S: FnMut(Vec<u8>) -> Result<(), Aborted>> MessageWriter<'q, S> {
+impl<'q, S: FnMut(Vec<u8>) -> Result<(), TransferError>> MessageWriter<'q, S> {
     /// Returns a writer that passes each full message to `sink`, which can end the transfer. `reserve` is the length of a
     /// signature in octets.
     pub fn new(head: Head<'q>, reserve: usize, sink: S) -> Self {
@@ -98,13 +124,14 @@ impl<'q, S: FnMut(Vec<u8>) -> Result<(), Aborted>> MessageWriter<'q, S> {
     ///
     /// # Errors
     /// The transfer cannot go on.
-    pub fn push(&mut self, record: ZoneRecord<'_>) -> Result<(), Aborted> {
+    pub fn push(&mut self, record: ZoneRecord<'_>) -> Result<(), TransferError> {
         let len = record.owner.len() + QUESTION.len() + RECORD_FIELDS + record.rdata.len();
         if self.message.len() + len > MAX_MESSAGE.saturating_sub(self.reserve) && self.records > 0 {
             self.flush()?;
         }
-        if self.message.len() + len + self.reserve > MAX_TCP || self.records == u16::MAX {
-            return Err(Aborted);
+        let room = MAX_TCP.saturating_sub(self.message.len() + self.reserve);
+        if len > room {
+            return Err(self.too_long(&record, len, room));
         }
         record.append_to(&mut self.message);
         self.records += 1;
@@ -115,11 +142,16 @@ impl<'q, S: FnMut(Vec<u8>) -> Result<(), Aborted>> MessageWriter<'q, S> {
     ///
     /// # Errors
     /// The transfer cannot go on.
-    pub fn finish(mut self) -> Result<(), Aborted> {
+    pub fn finish(mut self) -> Result<(), TransferError> {
         if self.records > 0 { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), Aborted> {
+    fn too_long(&self, record: &ZoneRecord<'_>, len: usize, room: usize) -> TransferError {
+        let owner = presentation::name(&[record.owner, self.head.origin.wire()].concat());
+        TransferError::TooLong { owner, rtype: rtype::name(record.rtype), len, room, is_signed: self.reserve > 0 }
+    }
+
+    fn flush(&mut self) -> Result<(), TransferError> {
         let mut message = std::mem::replace(&mut self.message, self.head.begin());
         message[6..8].copy_from_slice(&std::mem::take(&mut self.records).to_be_bytes());
         (self.sink)(message)
@@ -129,4 +161,44 @@ impl<'q, S: FnMut(Vec<u8>) -> Result<(), Aborted>> MessageWriter<'q, S> {
 /// Returns the record of an SOA with this RDATA.
 pub fn soa(ttl: u32, rdata: &[u8]) -> ZoneRecord<'_> {
     ZoneRecord { owner: &[], rtype: rtype::SOA, ttl, rdata }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Octets of a signature with a short key name.
+    const SIGNATURE: usize = 120;
+
+    fn send(len: usize, reserve: usize) -> Result<Vec<usize>, TransferError> {
+        let origin = Name::parse("example.org").unwrap();
+        let head = Head { id: 7, origin: &origin, qtype: rtype::AXFR, recursion_desired: false };
+        let mut sent = Vec::new();
+        let mut writer = MessageWriter::new(head, reserve, |message| {
+            sent.push(message.len());
+            Ok(())
+        });
+        let rdata = vec![1; len];
+        let record = |rdata| ZoneRecord { owner: b"\x01a", rtype: rtype::TXT, ttl: 60, rdata };
+        writer.push(record(&rdata[..9]))?;
+        writer.push(record(&rdata))?;
+        writer.push(record(&rdata[..9]))?;
+        writer.finish()?;
+        Ok(sent)
+    }
+
+    #[test]
+    fn longest_record_has_a_message_of_its_own_and_a_longer_one_is_named() {
+        // Header, question, and the fields of the record.
+        let around = HEADER + b"\x07example\x03org\0".len() + 4 + 2 + QUESTION.len() + RECORD_FIELDS;
+        for reserve in [0, SIGNATURE] {
+            let longest = MAX_TCP - around - reserve;
+            assert_eq!(send(longest, reserve).unwrap()[1], MAX_TCP - reserve);
+            let error = send(longest + 1, reserve).unwrap_err().to_string();
+            let room = longest + 2 + QUESTION.len() + RECORD_FIELDS;
+            assert!(error.starts_with(&format!("the TXT record of a.example.org. has {} octets", room + 1)), "{error}");
+            assert!(error.contains(&format!("room for {room}")), "{error}");
+            assert_eq!(error.contains("TSIG"), reserve > 0, "{error}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     journal::{Differences, Journal},
-    messages::{Aborted, MessageWriter, ZoneRecord, soa},
+    messages::{MessageWriter, TransferError, ZoneRecord, soa},
 };
 use crate::dns::{
     answer::contents::ZoneRrset,
@@ -109,10 +109,10 @@ impl<'t> Reply<'t> {
     /// Writes all records.
     ///
     /// # Errors
-    /// The receiver is gone.
-    pub fn write<S>(&self, mut writer: MessageWriter<'_, S>) -> Result<(), Aborted>
+    /// The receiver is gone, or a record is too long.
+    pub fn write<S>(&self, mut writer: MessageWriter<'_, S>) -> Result<(), TransferError>
     where
-        S: FnMut(Vec<u8>) -> Result<(), Aborted>,
+        S: FnMut(Vec<u8>) -> Result<(), TransferError>,
     {
         let (ttl, rdata) = self.tables.soa_rdata(self.zone);
         let current = soa(ttl, &rdata);
@@ -136,9 +136,9 @@ impl<'t> Reply<'t> {
     }
 }
 
-fn push_all<S>(writer: &mut MessageWriter<'_, S>, set: &ZoneRrset) -> Result<(), Aborted>
+fn push_all<S>(writer: &mut MessageWriter<'_, S>, set: &ZoneRrset) -> Result<(), TransferError>
 where
-    S: FnMut(Vec<u8>) -> Result<(), Aborted>,
+    S: FnMut(Vec<u8>) -> Result<(), TransferError>,
 {
     set.rdata
         .iter()
