@@ -158,6 +158,41 @@ async fn progress_of_a_watch_from_a_future_revision_is_that_of_the_store() {
     assert_eq!(answer["header"]["revision"], "2");
 }
 
+/// Clients repeat such calls at the next server.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_last_are_told_that_the_server_stops() {
+    let store = TestStore::start().await;
+    let queues = [
+        ("/v3/lock/lock", json!({"name": "bG9jaw=="})),
+        ("/v3/election/campaign", json!({"name": "ZWxlY3Rpb24=", "value": "YQ=="})),
+    ];
+    for (path, body) in &queues {
+        let (status, response) = post(&store, path, body.clone()).await;
+        assert_eq!(status, 200, "{path}: {response}");
+    }
+    let watch = json!({"create_request": {"key": "Zm9v"}});
+    let mut watch = Lines::start(store.address, "POST /v3/watch HTTP/1.1", &watch.to_string()).await;
+    assert_eq!(watch.next().await["result"]["created"], json!(true));
+    let observe = json!({"name": "ZWxlY3Rpb24="});
+    let mut observe = Lines::start(store.address, "POST /v3/election/observe HTTP/1.1", &observe.to_string()).await;
+    assert_eq!(observe.next().await["result"]["kv"]["value"], json!("YQ=="));
+    let address = store.address;
+    let waiting = queues.map(|(path, body)| {
+        tokio::spawn(async move { send(address, &format!("POST {path} HTTP/1.1"), &body.to_string()).await })
+    });
+    let all = json!({"key": "AA==", "range_end": "AA==", "count_only": true});
+    while post(&store, "/v3/kv/range", all.clone()).await.1["count"] != json!("4") {}
+    store.stop_server();
+    let stopped = "etcdserver: server stopped";
+    for call in waiting {
+        let (status, response) = call.await.unwrap();
+        assert_eq!((status, &response["message"]), (503, &json!(stopped)));
+    }
+    for lines in [&mut watch, &mut observe] {
+        assert_eq!(lines.next().await["error"]["message"], json!(stopped));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn version_and_health_are_served() {
     let store = TestStore::start().await;

@@ -31,6 +31,7 @@ pub struct TestStore {
     pub address: SocketAddr,
     voter: watch::Sender<Voter>,
     tokens: Option<watch::Sender<Tokens>>,
+    shutdown: CancellationToken,
     _stop: DropGuard,
 }
 
@@ -66,7 +67,7 @@ impl TestStore {
             client_urls: watch::channel(urls).1,
         };
         tokio::spawn(Server::new(settings, shutdown.clone()).serve(listener));
-        Self { address, voter, tokens, _stop: shutdown.drop_guard() }
+        Self { address, voter, tokens, _stop: shutdown.clone().drop_guard(), shutdown }
     }
 
     /// Replaces the tokens that the API needs.
@@ -77,6 +78,11 @@ impl TestStore {
     /// Loses the voter: all its watches end, and clients of the store are connected to another one.
     pub fn lose_voter(&self) {
         self.voter.send_modify(|voter| voter.losses += 1);
+    }
+
+    /// Ends the server. The voter goes on.
+    pub fn stop_server(&self) {
+        self.shutdown.cancel();
     }
 
     /// Sets whether the store has a leader.
