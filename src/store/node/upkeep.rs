@@ -84,6 +84,7 @@ async fn look_after(node: &Node, voters: &[String]) -> End {
     let began = Instant::now();
     while let Some(local) = node.member().filter(|local| !local.voter.has_failed()) {
         log_limit.look(&local.voter).await;
+        local.voter.write_committed();
         // Not at the start: on a full disk, a member starts and fails at its next write.
         if local.voter.has_written() || began.elapsed() >= SOUND {
             node.failure.clear();

@@ -177,6 +177,8 @@ pub(super) struct Log {
     /// Notified when the log has grown by a file.
     grown: Arc<Notify>,
     outcomes: Arc<Outcomes>,
+    /// True if the library holds a record that no write took along.
+    has_unwritten: Arc<AtomicBool>,
 }
 
 type IoError = StorageError<MemberId>;
@@ -208,7 +210,8 @@ impl Log {
         let log = RaftLog::open(Arc::new(config))?;
         // Behind the library, which has locked the folder.
         write_again(folder)?;
-        Ok(Self { log: Arc::new(Mutex::new(log)), metrics, grown: Arc::default(), outcomes: Arc::default() })
+        let log = Arc::new(Mutex::new(log));
+        Ok(Self { log, metrics, grown: Arc::default(), outcomes: Arc::default(), has_unwritten: Arc::default() })
     }
 
     /// Reports whether the log has neither a vote nor an entry.
@@ -254,6 +257,15 @@ impl Log {
         let end = stat.open_chunk.global_end;
         let file = stat.closed_chunks.iter().rev().find(|file| end - file.global_end >= octets);
         file.and_then(|file| file.log_state.last()).map_or(0, |last| last.0.index)
+    }
+
+    /// Writes which entries are committed, if no later entry took that along, without fsync. A member that starts without a leader
+    /// then knows the newest state.
+    pub(super) fn write_committed(&self) {
+        if self.has_unwritten.swap(false, Ordering::Relaxed) {
+            let written = self.lock().flush(false, Some(Flushed::Unawaited(self.outcomes.clone())));
+            self.outcomes.note(&written);
+        }
     }
 
     /// Writes, and waits until the write is on disk.
@@ -377,12 +389,11 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId<MemberId>>) -> Result<(), IoError> {
         let Some(committed) = committed else { return Ok(()) };
-        let mut log = self.lock();
-        // Without fsync: a lost record costs a start some entries, which are committed again.
-        let written = log
-            .commit(Encoded(committed))
-            .and_then(|_| log.flush(false, Some(Flushed::Unawaited(self.outcomes.clone()))));
-        written.map_err(|error| failed(ErrorVerb::Write, &error))
+        // Written with the next entries, or by `write_committed`: they would have to wait for a write of its own. A lost record costs
+        // a start some entries, which are committed again.
+        self.lock().commit(Encoded(committed)).map_err(|error| failed(ErrorVerb::Write, &error))?;
+        self.has_unwritten.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<MemberId>>, IoError> {
@@ -398,6 +409,7 @@ impl RaftLogStorage<Types> for Log {
         let mut log = self.lock();
         let files = log.on_disk_size() / MAX_FILE as u64;
         let written = Written { began: Instant::now(), metrics: self.metrics.clone(), outcomes: self.outcomes.clone() };
+        self.has_unwritten.store(false, Ordering::Relaxed);
         let written = log.append(entries).and_then(|_| log.flush(true, Some(Flushed::Append(callback, written))));
         if log.on_disk_size() / MAX_FILE as u64 > files {
             self.grown.notify_one();

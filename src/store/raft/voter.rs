@@ -251,6 +251,11 @@ impl Voter {
         self.log.has_written()
     }
 
+    /// Writes which entries are committed, unless later entries took that along.
+    pub(in crate::store) fn write_committed(&self) {
+        self.log.write_committed();
+    }
+
     fn failure_of_raft(&self) -> Option<String> {
         self.metrics.borrow().running_state.as_ref().err().map(ToString::to_string)
     }
@@ -360,6 +365,7 @@ impl Voter {
     pub(in crate::store) async fn end(&self) {
         // The error tells that Raft panicked, which it has logged.
         let _ = self.raft.shutdown().await;
+        self.log.write_committed();
     }
 }
 
