@@ -785,11 +785,11 @@ fn invalid_configurations_are_refused() {
         ("store: {voters: a, etcd: {listen: 127.0.0.1, key: k}}", "1:51: TLS needs both `certificate` and `key`"),
         (
             "store: {voters: a, etcd: {listen: 0.0.0.0}}",
-            "1:35: etcd's API on `0.0.0.0:2379` without tokens: any host that reaches it could use it (set `http.tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
+            "1:35: etcd's API on `0.0.0.0:2379` without tokens: any host that reaches it could use it (set `http.tokens_dir`, listen on 127.0.0.1, or set `store.etcd.insecure: true` if the network is trusted)",
         ),
         (
             "gossip: {key_file: k}\nhttp: {tokens_dir: t}\nstore: {voters: a, etcd: {listen: 0.0.0.0}}",
-            "3:35: etcd's API on `0.0.0.0:2379` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+            "3:35: etcd's API on `0.0.0.0:2379` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `store.etcd.insecure: true` if the network is trusted)",
         ),
         (
             "store: {voters: a, etcd: {listen: 127.0.0.1:8500}}",

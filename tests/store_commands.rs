@@ -362,7 +362,7 @@ fn lock_with_a_limit_has_several_holders() {
     until("three commands run", || ["a", "b", "c"].iter().all(|name| started(name).exists()));
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--limit", "3", "--wait", "1s"], 124, "lock job was not acquired within 1s"),
-        (&["--limit", "2"], 1, "key job/.lock is a lock of another kind than `--limit 2`"),
+        (&["--limit", "2"], 1, "key job/.lock is not a lock with `--limit 2`: all contenders set the same limit"),
         (&[], 1, "the lock has several holders: set --limit to their number"),
         (&["--limit", "0"], 2, "0 is not in 1..=1000"),
     ];

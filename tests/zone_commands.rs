@@ -4,12 +4,22 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
 
 use support::{
     agent::Agent,
     process::{self, Finish},
     program::free,
+    wait,
 };
 
 const ZONE: &str = "$TTL 300\n@ SOA ns hostmaster 5 3600 600 86400 60\n@ NS ns\nns A 192.0.2.1\n$INCLUDE hosts.inc\n";
@@ -18,14 +28,17 @@ const HOSTS: &str = "www 60 A 192.0.2.2\n*.wild TXT \"any text\"\n";
 /// Starts an agent with a zone file and a secondary that does not respond; returns it with the secondary's address.
 fn agent() -> (Agent, String) {
     let secondary = free().to_string();
+    (agent_of(&secondary), secondary)
+}
+
+fn agent_of(secondary: &str) -> Agent {
     let config = format!(
         "dns: {{listen: [127.0.0.1:0], transfer: {{allow: [loopback], notify: [\"{secondary}\"]}}}}\nalias_domains: [alias.test]\n"
     );
-    let agent = Agent::start_with(&config, &[], |folder| {
+    Agent::start_with(&config, &[], |folder| {
         fs::write(folder.join("zones/example.org.zone"), ZONE).unwrap();
         fs::write(folder.join("zones/hosts.inc"), HOSTS).unwrap();
-    });
-    (agent, secondary)
+    })
 }
 
 /// Runs `muster zone` in a folder; returns exit code, standard output and standard error.
@@ -57,6 +70,59 @@ fn list_shows_kind_serial_records_and_secondaries() {
          service.local. discovery … 8 - - {secondary}=?\n"
     );
     assert_eq!((code, stable(&list).as_str(), errors.as_str()), (0, expected.as_str(), ""));
+}
+
+/// A secondary that accepts each NOTIFY, and has this serial of all zones.
+struct Secondary {
+    address: SocketAddr,
+    serial: Arc<AtomicU32>,
+    /// Number of NOTIFY messages about example.org.
+    notified: Arc<AtomicU32>,
+}
+
+impl Secondary {
+    fn start(serial: u32) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let (serial, notified) = (Arc::new(AtomicU32::new(serial)), Arc::new(AtomicU32::new(0)));
+        let (held, count) = (serial.clone(), notified.clone());
+        // Ends with the process.
+        thread::spawn(move || {
+            let mut buffer = [0; 1232];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                let mut message = buffer[..len].to_vec();
+                let is_notify = message[2] & 0x78 == 0x20;
+                message[2] |= 0x84;
+                if is_notify {
+                    let is_of_file = message[12..].starts_with(b"\x07example\x03org\0");
+                    count.fetch_add(u32::from(is_of_file), Ordering::SeqCst);
+                } else {
+                    message[7] = 1;
+                    // The SOA: a pointer to the question, type, class, TTL, length, two names, and five numbers.
+                    message.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+                    message.extend(held.load(Ordering::SeqCst).to_be_bytes());
+                    message.extend([0, 0, 0, 60].repeat(4));
+                }
+                socket.send_to(&message, from).unwrap();
+            }
+        });
+        Self { address, serial, notified }
+    }
+}
+
+#[test]
+fn secondary_that_does_not_copy_the_zone_is_told_again_and_shown() {
+    let secondary = Secondary::start(4);
+    let agent = agent_of(&secondary.address.to_string());
+    let shown = || {
+        let (_, list, _) = zone(&agent, &agent.path(""), &["list"]);
+        list.lines().find(|line| line.starts_with("example.org.")).unwrap().to_owned()
+    };
+    wait::until_equal("a second NOTIFY", &true, || secondary.notified.load(Ordering::SeqCst) > 1);
+    let behind = format!("{}=4 (behind)", secondary.address);
+    assert!(shown().ends_with(&behind), "{}", shown());
+    secondary.serial.store(u32::MAX >> 1, Ordering::SeqCst);
+    wait::until_equal("the serial of the secondary", &true, || shown().ends_with(&format!("={}", u32::MAX >> 1)));
 }
 
 /// Runs dig for a transfer of a zone, and returns its number of records without the second SOA, and the names of NS records.

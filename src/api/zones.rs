@@ -24,13 +24,13 @@ pub struct Zone {
     pub secondaries: Vec<Secondary>,
 }
 
-/// A problem of a zone that makes validators refuse answers.
+/// A problem of a zone: it is not answered, or validators refuse answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ZoneProblem {
     /// Name of the zone, with its final dot.
     pub zone: String,
-    /// `error` (signatures are not valid) or `warning`.
+    /// `error` (the zone is not answered, or signatures are not valid) or `warning`.
     pub severity: String,
     /// Description.
     pub message: String,
@@ -64,7 +64,9 @@ pub struct Copy {
 pub struct Secondary {
     /// Address.
     pub address: String,
-    /// Serial that it acknowledged last; null since the start of the agent.
+    /// Serial of the last NOTIFY that it acknowledged; null: none since the start of the agent.
+    pub acknowledged: Option<u32>,
+    /// Serial that it answered when it was last asked, some seconds after a NOTIFY; null: it was not asked, or did not answer.
     pub serial: Option<u32>,
 }
 

@@ -203,6 +203,7 @@ fn shown(octets: &[u8]) -> String {
 fn put(client: &Client, args: &PutArgs, json: bool) -> Result<Exit, ClientError> {
     let value = match (args.value.as_str(), args.value.strip_prefix('@')) {
         ("-", _) => read_bounded(io::stdin(), "standard input")?,
+        (_, Some("")) => return Err(ClientError::Failed("the name of a file is missing behind `@`".to_owned())),
         (_, Some(path)) => {
             let file = File::open(path)
                 .map_err(|error| ClientError::Failed(format!("cannot read the value from {path}: {error}")))?;

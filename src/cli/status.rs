@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> Exit {
     })
 }
 
-/// Reports whether no problem needs attention: no file has an error, no zone has invalid signatures, no external node is announced
+/// Reports whether no problem needs attention: no file has an error, each zone is answered with valid signatures, no external node is announced
 /// twice, the store has a leader, and the node has an address and is neither cut off nor gone for its peers. Withheld instances are
 /// no problem: an operator withdrew them.
 fn is_healthy(agent: &AgentStatus) -> bool {

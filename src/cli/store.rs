@@ -52,7 +52,7 @@ enum Action {
         /// File to write, which is replaced when the backup is complete; - writes standard output
         file: PathBuf,
     },
-    /// Make the keys those of a backup: others are deleted
+    /// Make the keys those of a backup; refused if there are others, unless --delete-others is given
     Restore {
         /// File that `snapshot` or `muster kv export` wrote; - reads standard input
         file: PathBuf,

@@ -24,7 +24,7 @@ use crate::{
         read::read_included,
         zone_file::{self, MAX_ZONE_FILE},
     },
-    model::zone::ZoneFile,
+    model::{zone::ZoneFile, zone_serial::is_later},
 };
 
 /// Kind of zones that clients change by updates.
@@ -128,7 +128,7 @@ fn table(zones: &[Zone], now: SystemTime) -> String {
             None if zone.kind == DYNAMIC => ("the store".to_owned(), String::new()),
             None => (zone.file.clone(), String::new()),
         };
-        let secondaries: Vec<String> = zone.secondaries.iter().map(secondary).collect();
+        let secondaries: Vec<String> = zone.secondaries.iter().map(|to| secondary(to, zone.serial)).collect();
         table.row([
             zone.zone.clone(),
             zone.kind.clone(),
@@ -149,8 +149,14 @@ fn table(zones: &[Zone], now: SystemTime) -> String {
     text
 }
 
-fn secondary(secondary: &Secondary) -> String {
-    let serial = secondary.serial.map_or_else(|| "?".to_owned(), |serial| serial.to_string());
+/// Returns the serial that a secondary has, as far as it is known.
+fn secondary(secondary: &Secondary, current: u32) -> String {
+    let serial = match (secondary.serial, secondary.acknowledged) {
+        (Some(serial), _) if is_later(current, serial) => format!("{serial} (behind)"),
+        (Some(serial), _) => serial.to_string(),
+        (None, Some(acknowledged)) => format!("{acknowledged} (acknowledged)"),
+        (None, None) => "?".to_owned(),
+    };
     format!("{}={serial}", secondary.address)
 }
 
@@ -247,20 +253,25 @@ mod tests {
             problem: problem.to_owned(),
             ..Copy::default()
         };
-        let secondary = |address: &str, serial| Secondary { address: address.to_owned(), serial };
+        let secondary =
+            |host: u8, serial, acknowledged| Secondary { address: format!("10.0.9.{host}:53"), acknowledged, serial };
         let zones = [
             Zone {
-                secondaries: vec![secondary("10.0.9.1:53", Some(7)), secondary("10.0.9.2:53", None)],
+                secondaries: vec![secondary(1, Some(7), Some(7)), secondary(2, None, None)],
                 ..zone("a.test.", "discovery", 1234)
             },
-            Zone { file: "b.test.zone".to_owned(), ..zone("b.test.", "file", 12) },
+            Zone {
+                file: "b.test.zone".to_owned(),
+                secondaries: vec![secondary(1, Some(6), Some(7)), secondary(2, None, Some(7))],
+                ..zone("b.test.", "file", 12)
+            },
             Zone { copy: Some(copy("current", "192.0.2.2:53", "")), ..zone("c.test.", "secondary", 3) },
             Zone { copy: Some(copy("missing", "", "192.0.2.1:53: refused")), ..zone("d.test.", "secondary", 0) },
         ];
         let expected = "\
 ZONE     KIND       SERIAL  RECORDS  SOURCE                              CONFIRMED  SECONDARIES
 a.test.  discovery  7       1234     -                                   -          10.0.9.1:53=7 10.0.9.2:53=?
-b.test.  file       7       12       b.test.zone                         -          -
+b.test.  file       7       12       b.test.zone                         -          10.0.9.1:53=6 (behind) 10.0.9.2:53=7 (acknowledged)
 c.test.  secondary  7       3        192.0.2.2:53                        -          -
 d.test.  secondary  7       0        192.0.2.1:53 192.0.2.2:53, missing  -          -
 d.test.: 192.0.2.1:53: refused

@@ -146,7 +146,7 @@ fn api(
             copies,
             secondary: context.config.dns.secondary.clone().into(),
             notified: notifying.secondaries.into(),
-            acknowledged: notifying.acknowledged,
+            serials: notifying.serials,
             requests: notifying.requests,
             records: zones::RecordCounter::new(move |tables, zone| records.newest(tables, zone)),
         },

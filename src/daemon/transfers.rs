@@ -15,7 +15,7 @@ use crate::{
         refresh::{self, Notified},
         secondaries::{
             self,
-            request::{Acknowledged, NotifyRequest},
+            request::{NotifyRequest, Serials},
         },
         secondary::Copies,
         server::{
@@ -43,8 +43,8 @@ pub(super) struct Notifying {
     pub(super) secondaries: Vec<Secondary>,
     /// Takes requests; `None` without secondaries.
     pub(super) requests: Option<mpsc::Sender<NotifyRequest>>,
-    /// Serials that secondaries have acknowledged.
-    pub(super) acknowledged: watch::Receiver<Acknowledged>,
+    /// Known serials of the secondaries.
+    pub(super) serials: watch::Receiver<Serials>,
 }
 
 /// Follows the TSIG keys, if the configuration has a folder for them.
@@ -137,10 +137,10 @@ pub(super) fn notify(
     listening: &[SocketAddr],
 ) -> Notifying {
     let secondaries = context.config.dns.transfer.notify.clone();
-    let acknowledged = watch::Sender::default();
-    let known = acknowledged.subscribe();
+    let serials = watch::Sender::default();
+    let known = serials.subscribe();
     if secondaries.is_empty() {
-        return Notifying { secondaries, requests: None, acknowledged: known };
+        return Notifying { secondaries, requests: None, serials: known };
     }
     let (requests, taken) = mpsc::channel(REQUESTS);
     let settings = secondaries::Settings {
@@ -152,9 +152,9 @@ pub(super) fn notify(
         published: published.published.subscribe(),
         primary: published.primary.subscribe(),
         requests: taken,
-        acknowledged,
+        serials,
         counts: context.metrics.transfers.clone(),
     };
     context.tasks.spawn("NOTIFY sender", secondaries::run(settings, context.shutdown.clone()));
-    Notifying { secondaries, requests: Some(requests), acknowledged: known }
+    Notifying { secondaries, requests: Some(requests), serials: known }
 }

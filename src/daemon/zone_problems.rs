@@ -1,4 +1,4 @@
-//! Problems of zones that make validators refuse answers, logged once when they begin and once when they end.
+//! Problems of zones, logged once when they begin and once when they end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -43,10 +43,12 @@ async fn follow(
     loop {
         sleep(PAUSE).await;
         published.mark_unchanged();
-        let now = tables.load_full().zone_problems(unix_now(), |zone: &Zone| zone.signer().is_some());
+        let zones = tables.load_full();
+        let mut now = zones.zone_problems(unix_now(), |zone: &Zone| zone.signer().is_some());
+        now.extend(zones.copy_problems());
         let known = problems.borrow().clone();
         for problem in now.iter().filter(|problem| !known.contains(problem)) {
-            warn!(zone = %problem.zone(), reason = %problem, hint = problem.hint(), "zone is not valid for validators");
+            warn!(zone = %problem.zone(), reason = %problem, hint = problem.hint(), "problem of a zone");
         }
         for problem in known.iter().filter(|problem| !now.contains(problem)) {
             info!(zone = %problem.zone(), former = %problem, "problem of a zone has ended");

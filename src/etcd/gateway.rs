@@ -21,8 +21,11 @@ use tokio::time::timeout;
 use tonic::{Code, Status, body::Body};
 
 pub(super) use self::json::{decode_messages, encode_message, take_message};
-use super::{access::authorize, services::Services, version};
-use crate::store::query::{Consistency, Query};
+use super::{access::authorize, error::failed, services::Services, version};
+use crate::store::{
+    query::{Consistency, Query},
+    request::StoreError,
+};
 
 /// Largest body in octets: the largest request in Base64, with names of fields.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -32,6 +35,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// response if their body is refused while they send it.
 const DISCARDED: usize = 64 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for a report on health: probes wait for seconds at most, and requests wait longer for a leader.
+const HEALTH: Duration = Duration::from_secs(1);
 /// Headers that may carry a token.
 const TOKEN_HEADERS: [HeaderName; 2] = [header::AUTHORIZATION, HeaderName::from_static("token")];
 
@@ -78,7 +83,8 @@ async fn answer(services: &Services, head: &Parts, body: &mut Body) -> Response<
 async fn health(services: &Services, query: Option<&str>) -> Response<Body> {
     let is_stale = query.is_some_and(|query| query.split('&').any(|pair| pair == "serializable=true"));
     let consistency = if is_stale { Consistency::Stale } else { Consistency::Linearizable };
-    match services.backend.read(Query::Totals, consistency).await {
+    let asked = timeout(HEALTH, services.backend.read(Query::Totals, consistency)).await;
+    match asked.unwrap_or_else(|_| Err(failed(&StoreError::NoLeader))) {
         Ok(_) => response(StatusCode::OK, json!({"health": "true", "reason": ""}).to_string()),
         Err(status) => {
             let reason = json!({"health": "false", "reason": status.message()});

@@ -113,7 +113,7 @@ fn api(
         copies: channel(Default::default()).1,
         secondary: [].into(),
         notified: [].into(),
-        acknowledged: channel(Default::default()).1,
+        serials: channel(Default::default()).1,
         requests: None,
         records: muster::zones::RecordCounter::new(|_, _| 0),
     };

@@ -95,7 +95,8 @@ fn bind(setup: &Setup<'_>, folder: &Path) -> Command {
     for zone in *zones {
         let _ = writeln!(
             config,
-            "zone \"{zone}\" {{ type secondary; primaries {{{listed} }}; masterfile-format text; file \"{zone}.db\"; }};"
+            "zone \"{zone}\" {{ type secondary; primaries {{{listed} }}; masterfile-format text; file \"{zone}.db\"; \
+             min-refresh-time 20; min-retry-time 5; max-records-per-type 0; }};"
         );
     }
     fs::write(folder.join("config"), config).unwrap();

@@ -155,7 +155,9 @@ impl Semaphore {
                     .filter(|content: &Content| entry.flags == FLAGS && content.limit == self.limit)
                     .ok_or_else(|| {
                         let (key, limit) = (&entry.key, self.limit);
-                        ClientError::Refused(format!("key {key} is a lock of another kind than `--limit {limit}`"))
+                        ClientError::Refused(format!(
+                            "key {key} is not a lock with `--limit {limit}`: all contenders set the same limit"
+                        ))
                     })?;
                 state.modified = entry.modify_index;
             } else if entry.session.as_deref() == Some(key) {

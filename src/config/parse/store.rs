@@ -93,11 +93,12 @@ fn check_protection(
     let Some(open) = listen.iter().find(|address| !address.ip().is_loopback()) else { return };
     if !has_tokens {
         let message = format!("etcd's API on `{open}` without tokens: any host that reaches it could use it");
-        let hint = "set `http.tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted";
+        let hint =
+            "set `http.tokens_dir`, listen on 127.0.0.1, or set `store.etcd.insecure: true` if the network is trusted";
         reader.error_with_hint(listed.id, message, hint);
     } else if part.get("certificate").is_none() && part.get("key").is_none() {
         let message = format!("etcd's API on `{open}` without TLS: the tokens could be read on the network");
-        let hint = "set `certificate` and `key`, or `insecure: true` if the network is trusted";
+        let hint = "set `certificate` and `key`, or `store.etcd.insecure: true` if the network is trusted";
         reader.error_with_hint(listed.id, message, hint);
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to notify secondaries now, and what they have acknowledged.
+//! Requests to notify secondaries now, and the serials that secondaries have.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -7,8 +7,17 @@ use tokio::sync::oneshot;
 
 use crate::model::name::Name;
 
-/// Serials that secondaries have acknowledged, by zone and address.
-pub type Acknowledged = BTreeMap<(Name, SocketAddr), u32>;
+/// Known serials of secondaries, by zone and address.
+pub type Serials = BTreeMap<(Name, SocketAddr), Known>;
+
+/// Known serials of a zone at a secondary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Serial of the last NOTIFY that the secondary accepted.
+    pub acknowledged: Option<u32>,
+    /// Serial that the secondary answered when it was last asked; `None`: it was not, or did not answer.
+    pub held: Option<u32>,
+}
 
 /// A request to notify all secondaries of a zone.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! Problems of zones that make validators refuse answers: signatures that end, and delegations that are missing in a signed parent.
+//! Problems of zones: signatures that end and delegations that are missing in a signed parent, which make validators refuse answers;
+//! and secondary zones without a copy.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::{
         dnssec::key,
         message::{codes::rtype, query::LookupName},
     },
-    model::{date::rfc3339, name::Name},
+    model::{date::rfc3339, name::Name, zone::CopyState},
 };
 
 /// Time before the end of a signature from which it is reported, in seconds: a day. Signers that work by themselves replace signatures
@@ -94,6 +95,18 @@ pub enum ZoneProblem {
         /// The zone above it.
         parent: Name,
     },
+    /// No primary has sent the secondary zone.
+    #[error("the secondary zone {zone} is not answered: no primary has sent it")]
+    NoCopy {
+        /// The zone.
+        zone: Name,
+    },
+    /// The copy of the secondary zone has expired.
+    #[error("the secondary zone {zone} is not answered: its copy has expired, and no primary has confirmed it")]
+    ExpiredCopy {
+        /// The zone.
+        zone: Name,
+    },
 }
 
 impl ZoneProblem {
@@ -107,7 +120,9 @@ impl ZoneProblem {
             | Self::NoDelegation { zone, .. }
             | Self::NoDs { zone, .. }
             | Self::OnlyDs { zone, .. }
-            | Self::WrongDs { zone, .. } => zone,
+            | Self::WrongDs { zone, .. }
+            | Self::NoCopy { zone }
+            | Self::ExpiredCopy { zone } => zone,
         }
     }
 
@@ -122,9 +137,16 @@ impl ZoneProblem {
         }
     }
 
-    /// Reports whether signatures are not valid now.
+    /// Reports whether the zone is not answered, or signatures are not valid now.
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Expired { .. } | Self::PartlyExpired { .. } | Self::NotYetValid { .. })
+        matches!(
+            self,
+            Self::Expired { .. }
+                | Self::PartlyExpired { .. }
+                | Self::NotYetValid { .. }
+                | Self::NoCopy { .. }
+                | Self::ExpiredCopy { .. }
+        )
     }
 
     /// Returns what to do.
@@ -146,12 +168,27 @@ impl ZoneProblem {
                 format!("add the output of `muster dnssec ds {zone}`, or of the signer of {zone}, to {parent}")
             }
             Self::OnlyDs { zone, .. } => format!("sign {zone}, or remove the DS record"),
+            Self::NoCopy { .. } | Self::ExpiredCopy { .. } => {
+                "`muster zone list` has the reason of each primary".to_owned()
+            }
         }
     }
 }
 
 impl Tables {
-    /// Returns the problems of all zones at a Unix time, sorted. `is_signed` reports whether a zone has, or will have, signatures.
+    /// Returns the secondary zones that are not answered.
+    pub fn copy_problems(&self) -> impl Iterator<Item = ZoneProblem> {
+        self.zones().filter_map(|zone| {
+            let of = zone.origin.clone();
+            match zone.unavailable()? {
+                CopyState::Current => None,
+                CopyState::Missing => Some(ZoneProblem::NoCopy { zone: of }),
+                CopyState::Expired => Some(ZoneProblem::ExpiredCopy { zone: of }),
+            }
+        })
+    }
+
+    /// Returns what makes validators refuse answers of the zones at a Unix time, sorted. `is_signed` reports whether a zone has, or will have, signatures.
     pub fn zone_problems(&self, now: Duration, is_signed: impl Fn(&Zone) -> bool) -> Vec<ZoneProblem> {
         let each = self.zones().flat_map(|zone| {
             let names = zone.presigned().map(|_| &*zone.names);
@@ -238,7 +275,10 @@ mod tests {
     use crate::{
         dns::zone::Settings,
         files::zone_file,
-        model::{name::label, zone::ZoneFile},
+        model::{
+            name::label,
+            zone::{Source, ZoneFile},
+        },
     };
 
     const NOW: u64 = 1_800_000_000;
@@ -258,6 +298,30 @@ mod tests {
         let is_signed =
             |zone: &Zone| zone.signer().is_some() || signed.iter().any(|name| zone.origin.to_string() == *name);
         tables.zone_problems(Duration::from_secs(NOW), is_signed).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn secondary_zones_without_a_copy_are_errors() {
+        let mut tables = Tables::new(Settings::new(label("a"), label("dc1"), Name::parse("service.local").unwrap()));
+        let copy = |name: &str, state| {
+            let file = zone(name, "");
+            let records = if state == CopyState::Current { file.records.clone() } else { Vec::new() };
+            Arc::new(ZoneFile { source: Source::Primary(state), records, ..ZoneFile::clone(&file) })
+        };
+        tables.set_zones(&[
+            copy("a.test", CopyState::Current),
+            copy("b.test", CopyState::Missing),
+            copy("c.test", CopyState::Expired),
+            zone("d.test", ""),
+        ]);
+        let mut found: Vec<ZoneProblem> = tables.copy_problems().collect();
+        found.sort();
+        let name = |text| Name::parse(text).unwrap();
+        assert_eq!(
+            found,
+            [ZoneProblem::NoCopy { zone: name("b.test") }, ZoneProblem::ExpiredCopy { zone: name("c.test") }]
+        );
+        assert!(found.iter().all(ZoneProblem::is_error));
     }
 
     fn signed(ends: [u64; 2]) -> Arc<ZoneFile> {

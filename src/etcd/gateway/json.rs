@@ -2,7 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
-use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
+use serde::Deserialize;
 use serde_json::{Deserializer, Value};
 use tonic::Status;
 
@@ -18,12 +19,15 @@ pub(in crate::etcd) fn decode_messages(
     if text.trim_ascii().is_empty() {
         text = b"{}";
     }
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
+    // Also denies unknown names of enums: a condition with a misspelled comparison must not hold by its default.
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let refused = |error| Status::invalid_argument(format!("cannot read the request: {error}"));
     let mut frames = BytesMut::new();
     let mut values = Deserializer::from_slice(text);
     loop {
-        let message = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut values, &options);
-        let message = message.map_err(|error| Status::invalid_argument(format!("cannot read the request: {error}")))?;
+        let mut value = Value::deserialize(&mut values).map_err(refused)?;
+        retain_known(descriptor, &mut value);
+        let message = DynamicMessage::deserialize_with_options(descriptor.clone(), value, &options).map_err(refused)?;
         let encoded = message.encode_to_vec();
         frames.put_u8(0);
         // The length of a body is bounded.
@@ -34,6 +38,22 @@ pub(in crate::etcd) fn decode_messages(
             return Ok(frames.freeze());
         }
     }
+}
+
+/// Removes unknown fields, which grpc-gateway ignores.
+fn retain_known(descriptor: &MessageDescriptor, value: &mut Value) {
+    let Value::Object(fields) = value else { return };
+    fields.retain(|name, value| {
+        let field = descriptor.get_field_by_json_name(name).or_else(|| descriptor.get_field_by_name(name));
+        let Some(field) = field else { return false };
+        if let Kind::Message(inner) = field.kind() {
+            match value {
+                Value::Array(all) => all.iter_mut().for_each(|one| retain_known(&inner, one)),
+                one => retain_known(&inner, one),
+            }
+        }
+        true
+    });
 }
 
 /// Takes the first message out of frames, if it is complete.
@@ -60,7 +80,7 @@ mod tests {
     use super::*;
     use crate::etcd::proto::{
         descriptors,
-        etcdserverpb::{PutRequest, RangeRequest, WatchResponse},
+        etcdserverpb::{PutRequest, RangeRequest, TxnRequest, WatchResponse},
         mvccpb::{Event, KeyValue, event::EventType},
     };
 
@@ -93,6 +113,17 @@ mod tests {
         assert_eq!(decoded("etcdserverpb.PutRequest", false, ""), Ok(vec![PutRequest::default()]));
         let two = decoded::<PutRequest>("etcdserverpb.PutRequest", true, "{} {\"lease\": 1}\n").unwrap();
         assert_eq!(two.len(), 2);
+        let txn = r#"{"compare": [{"key": "eA==", "result": "GREATER", "hint": {"a": 1}}], "success": [{"requestPut": {"x": []}}]}"#;
+        let read = decoded::<TxnRequest>("etcdserverpb.TxnRequest", false, txn).unwrap();
+        assert_eq!((read[0].compare[0].result, read[0].success.len()), (1, 1));
+        for (message, wrong) in [
+            ("RangeRequest", r#"{"sort_order": "BAD"}"#),
+            ("TxnRequest", r#"{"compare": [{"result": "GREATRE"}]}"#),
+            ("TxnRequest", r#"{"success": [{"requestTxn": {"compare": [{"target": "NOPE"}]}}]}"#),
+        ] {
+            let error = decoded::<TxnRequest>(&format!("etcdserverpb.{message}"), false, wrong).unwrap_err();
+            assert!(error.contains("unrecognized enum value"), "{error}");
+        }
         for wrong in [r#"{"key": "%"}"#, r#"{"lease": "x"}"#, "[", "{"] {
             assert!(decoded::<PutRequest>("etcdserverpb.PutRequest", true, wrong).is_err(), "{wrong}");
         }

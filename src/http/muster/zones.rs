@@ -20,7 +20,7 @@ use crate::{
             codes::rtype,
             presentation::{self, rdata},
         },
-        secondaries::request::{Acknowledged, NotSent, NotifyRequest},
+        secondaries::request::{NotSent, NotifyRequest, Serials},
         secondary::{Copies, SecondaryZone},
         transfer::access,
         zone::{
@@ -51,8 +51,8 @@ pub struct Sources {
     pub secondary: Arc<[SecondaryZone]>,
     /// Secondaries that receive NOTIFY.
     pub notified: Arc<[access::Secondary]>,
-    /// Serials that they have acknowledged.
-    pub acknowledged: watch::Receiver<Acknowledged>,
+    /// Known serials of the secondaries.
+    pub serials: watch::Receiver<Serials>,
     /// Takes requests for NOTIFY; `None` without secondaries.
     pub requests: Option<mpsc::Sender<NotifyRequest>>,
     /// Counts records.
@@ -137,14 +137,14 @@ impl Sources {
         let tables = self.tables.load_full();
         let mut zones: Vec<&static_names::Zone> = tables.zones().collect();
         zones.sort_by_key(|zone| zone.origin.to_string());
-        let (copies, acknowledged) = (self.copies.borrow().clone(), self.acknowledged.borrow().clone());
-        zones.iter().map(|zone| self.shown(&tables, zone, &copies, &acknowledged)).collect()
+        let (copies, serials) = (self.copies.borrow().clone(), self.serials.borrow().clone());
+        zones.iter().map(|zone| self.shown(&tables, zone, &copies, &serials)).collect()
     }
 
-    fn shown(&self, tables: &Tables, zone: &static_names::Zone, copies: &Copies, acknowledged: &Acknowledged) -> Zone {
-        let secondary = |to: &access::Secondary| Secondary {
-            address: to.address.to_string(),
-            serial: acknowledged.get(&(zone.origin.clone(), to.address)).copied(),
+    fn shown(&self, tables: &Tables, zone: &static_names::Zone, copies: &Copies, serials: &Serials) -> Zone {
+        let secondary = |to: &access::Secondary| {
+            let known = serials.get(&(zone.origin.clone(), to.address)).copied().unwrap_or_default();
+            Secondary { address: to.address.to_string(), acknowledged: known.acknowledged, serial: known.held }
         };
         let kind = match zone.kind {
             Kind::Discovery => "discovery",
