@@ -184,9 +184,9 @@ fn number_of_records_is_that_of_a_transfer() {
     // The count follows the zone at once.
     let before = listed("service.local");
     agent.write_service("db.yaml", "{service: db, id: d1, address: 10.0.0.2, port: 5432}");
-    support::wait::until("the service", || listed("service.local") > before);
+    wait::until("the service", || listed("service.local") > before);
     for name in zones {
-        support::wait::until(name, || listed(name) == transferred(&agent, name).0);
+        wait::until(name, || listed(name) == transferred(&agent, name).0);
     }
 }
 

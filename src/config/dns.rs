@@ -1,10 +1,10 @@
 //! The table `dns` of the configuration.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use super::transfer::{SecondaryZone, Transfer};
 use crate::{
-    dns::{tap::Selection, update::content::Definition},
+    dns::{tap::Selection, transfer::tsig::NamedKey, update::content::Definition},
     model::{dns_limits::ResponseRate, name::Name, nearest::Policy},
 };
 
@@ -44,6 +44,17 @@ pub struct Dns {
     pub secondary: Vec<SecondaryZone>,
     /// dnstap output; `None`: disabled.
     pub dnstap: Option<Dnstap>,
+}
+
+impl Dns {
+    /// Returns all TSIG keys that the configuration names.
+    pub fn named_keys(&self) -> BTreeSet<NamedKey> {
+        let notified = self.transfer.notify.iter().filter_map(|secondary| secondary.key.as_ref());
+        let transfers = self.transfer.allow.keys.iter().chain(notified).map(|name| (name, "dns.transfer"));
+        let grants = self.dynamic.iter().flat_map(|zone| &zone.grants).map(|grant| (&grant.key, "dns.dynamic"));
+        let copies = self.secondary.iter().filter_map(|zone| zone.key.as_ref()).map(|name| (name, "dns.secondary"));
+        transfers.chain(grants).chain(copies).map(|(name, by)| NamedKey { name: name.clone(), by }).collect()
+    }
 }
 
 /// `dns.dnstap:`

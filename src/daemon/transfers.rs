@@ -51,7 +51,8 @@ pub(super) struct Notifying {
 pub(super) async fn keys(context: &mut Context<'_>, folders: &mut Folders) -> watch::Receiver<Keys> {
     let Some(path) = context.config.dns.keys_dir.clone() else { return watch::channel(Keys::default()).1 };
     let names = ["TSIG key watcher", "TSIG key reader"];
-    folders.follow(tsig_keys::folder(path), TsigFiles::default(), Folder::Keys, names, &mut context.tasks).await
+    let files = TsigFiles::new(path.clone(), context.config.dns.named_keys());
+    folders.follow(tsig_keys::folder(path), files, Folder::Keys, names, &mut context.tasks).await
 }
 
 /// Secondary zones.

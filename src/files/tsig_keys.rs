@@ -1,7 +1,7 @@
 //! The folder of TSIG keys: files in the form that `tsig-keygen` writes and BIND includes. Diagnostics never show a secret.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    dns::transfer::tsig::{Algorithm, Key, Keys},
+    dns::transfer::tsig::{Algorithm, Key, Keys, NamedKey},
     model::name::Name,
     printable,
 };
@@ -184,10 +184,27 @@ impl<'t> Parser<'t> {
     }
 }
 
+/// Reports the keys that the configuration names and no file has.
+pub fn missing(folder: &Path, named: &BTreeSet<NamedKey>, is_known: impl Fn(&Name) -> bool) -> Vec<Diagnostic> {
+    let problem = |NamedKey { name, by }: &NamedKey| {
+        let problem = Diagnostic::whole(folder, format!("no file has the TSIG key `{name}`, which `{by}` names"));
+        problem.with_hint(format!("run `tsig-keygen {name} > {name}key` in the folder"))
+    };
+    named.iter().filter(|key| !is_known(&key.name)).map(problem).collect()
+}
+
 /// Parser of the folder.
-#[derive(Default)]
 pub struct TsigFiles {
     files: LastGood<Vec<WrittenKey>>,
+    folder: PathBuf,
+    named: BTreeSet<NamedKey>,
+}
+
+impl TsigFiles {
+    /// Returns a parser that reports keys of the configuration that are in no file.
+    pub fn new(folder: PathBuf, named: BTreeSet<NamedKey>) -> Self {
+        Self { files: LastGood::default(), folder, named }
+    }
 }
 
 impl Reloadable for TsigFiles {
@@ -213,6 +230,10 @@ impl Reloadable for TsigFiles {
                 keys.push(Key::new(name.clone(), *algorithm, secret));
             }
         }
+        // An invalid file may have the key.
+        if problems.is_empty() {
+            problems = missing(&self.folder, &self.named, |name| named.contains_key(name));
+        }
         problems.extend(self.files.consequences());
         let summary = format!("{} TSIG key{}", keys.len(), if keys.len() == 1 { "" } else { "s" });
         let last_valid = self.files.last_valid();
@@ -222,6 +243,8 @@ impl Reloadable for TsigFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -261,5 +284,24 @@ mod tests {
             assert!(shown.starts_with(expected), "{text}: {shown}");
             assert!(!shown.contains("topsecret") && !shown.contains("c2Vj"), "{shown}");
         }
+    }
+
+    #[test]
+    fn key_that_the_configuration_names_must_be_in_a_file() {
+        let named = ["a", "b"].map(|name| NamedKey { name: Name::parse(name).unwrap(), by: "dns.dynamic" });
+        let loaded = |text: &str| {
+            let mut contents = Contents::empty(Path::new("tsig"));
+            contents.files.insert("tsig/keys.conf".into(), Arc::new(Ok(text.as_bytes().into())));
+            let problems = TsigFiles::new("tsig".into(), named.clone().into()).load(&contents).problems;
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let key = |name: &str| format!("key {name} {{ algorithm hmac-sha256; secret c2VjcmV0IHNlY3JldA==; }};");
+        assert_eq!(loaded(&[key("a"), key("b")].concat()), <[&str; 0]>::default());
+        let missing = "tsig:1:1: no file has the TSIG key `b.`, which `dns.dynamic` names (run `tsig-keygen b. > b.key` in the folder)";
+        assert_eq!(loaded(&key("a")), [missing]);
+        assert!(
+            !loaded("key b {").iter().any(|problem| problem.contains("no file")),
+            "the invalid file may have the key"
+        );
     }
 }

@@ -96,17 +96,8 @@ fn check_keys(config: &Config, folder: &Path, report: &mut Report) {
             }
         }
     }
-    let transfer = &config.dns.transfer;
-    let named = transfer.allow.keys.iter().chain(transfer.notify.iter().filter_map(|secondary| secondary.key.as_ref()));
-    let named = named.map(|name| (name, "dns.transfer"));
-    let grants = config.dns.dynamic.iter().flat_map(|zone| &zone.grants).map(|grant| (&grant.key, "dns.dynamic"));
-    let copies = config.dns.secondary.iter().filter_map(|zone| zone.key.as_ref()).map(|name| (name, "dns.secondary"));
-    let mut missing: Vec<_> =
-        named.chain(grants).chain(copies).filter(|(name, _)| is_whole && !known.contains(name)).collect();
-    missing.dedup();
-    for (name, key) in missing {
-        let problem = Diagnostic::whole(folder, format!("no file has the TSIG key `{name}`, which `{key}` names"));
-        report.problems.push(problem.with_hint(format!("run `tsig-keygen {name} > {name}key` in the folder")));
+    if is_whole {
+        report.problems.extend(tsig_keys::missing(folder, &config.dns.named_keys(), |name| known.contains(name)));
     }
 }
 

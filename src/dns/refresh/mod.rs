@@ -26,7 +26,7 @@ use super::{
         Copies, SecondaryZone, ZoneCopy,
         content::{self, ContentError},
         schedule::{Schedule, Step, Timers},
-        stream::{Received, serial},
+        stream::{Received, StreamError, serial},
     },
     tls_client::TlsClient,
     transfer::tsig::Keys,
@@ -137,6 +137,16 @@ enum RefreshError {
     Older { theirs: u32, ours: u32 },
 }
 
+impl RefreshError {
+    /// Reports whether the zone exceeds its limits.
+    fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            Self::Exchange(ExchangeError::Stream(StreamError::TooLarge)) | Self::Content(ContentError::TooLarge)
+        )
+    }
+}
+
 /// Loads the stored copies of all zones. Returns what they are now, and for each zone its task and the receiver of NOTIFY.
 pub fn load(zones: &[SecondaryZone], settings: &Settings) -> (watch::Receiver<Copies>, Vec<Refresher>, Vec<Notified>) {
     // A zone that left the configuration may hold what its owner does not want to keep here. If it returns, it is transferred again.
@@ -226,6 +236,9 @@ impl Refresher {
                         }
                         Err(error) => {
                             let is_last = schedule.fail(started.elapsed());
+                            if is_last && error.is_too_large() {
+                                schedule.put_off(started.elapsed());
+                            }
                             self.failed(address, &error, is_last);
                         }
                     }

@@ -17,6 +17,8 @@ const MAX_RETRY: Duration = Duration::from_secs(14 * 86_400);
 const MAX_EXPIRE: Duration = Duration::from_secs(168 * 86_400);
 /// Pauses between rounds without a copy: the first one, and the longest one, to which it doubles.
 const WITHOUT_COPY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// Pause after a transfer that exceeds the limits of a zone: it costs much, and will most likely fail again.
+const TOO_LARGE: Duration = Duration::from_secs(600);
 /// Shortest pause between two rounds that NOTIFY causes.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,6 +133,11 @@ impl Schedule {
         true
     }
 
+    /// Puts the next round off, since the zone is too large. NOTIFY still begins one.
+    pub fn put_off(&mut self, now: Duration) {
+        self.due = self.due.max(now + TOO_LARGE);
+    }
+
     /// Begins a round with the primary that sent NOTIFY, if it is known. One that is under way goes on with this primary.
     pub fn notify(&mut self, primary: Option<usize>, now: Duration) {
         let primary = primary.unwrap_or_default().min(self.primaries.saturating_sub(1));
@@ -173,6 +180,17 @@ mod tests {
         let Step::Wait(until) = schedule.next(now) else { panic!("no wait: {schedule:?}") };
         assert!((now + seconds(least)..=now + seconds(most)).contains(&until), "{until:?} after {now:?}");
         until
+    }
+
+    #[test]
+    fn zone_that_is_too_large_is_put_off_until_notify() {
+        let mut schedule = Schedule::new(1, None, Duration::ZERO, Rng::with_seed(7));
+        assert_eq!(schedule.next(SECOND), Step::Ask(0));
+        assert!(schedule.fail(SECOND));
+        schedule.put_off(SECOND);
+        assert_eq!(schedule.next(SECOND), Step::Wait(SECOND + TOO_LARGE));
+        schedule.notify(Some(0), 2 * SECOND);
+        assert_eq!(schedule.next(2 * SECOND), Step::Ask(0));
     }
 
     #[test]

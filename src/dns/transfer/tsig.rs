@@ -22,6 +22,15 @@ const OTHER_TIME: usize = 6;
 /// Longest MAC in octets, that of HMAC-SHA512.
 const MAX_MAC: usize = 64;
 
+/// A key that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedKey {
+    /// Name of the key.
+    pub name: Name,
+    /// Part of the configuration that names it.
+    pub by: &'static str,
+}
+
 /// Algorithm of a key (RFC 8945 §6). MD5, GSS and truncated forms are not offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
