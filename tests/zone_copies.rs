@@ -206,10 +206,11 @@ fn at_shared_address(
 #[test]
 fn differences_have_the_names_of_shared_addresses() {
     use Freshness::{Gone, LastKnown, Live};
+    type Nodes = Vec<(Label, Arc<NodeView>)>;
     let web = || at_shared_address("web", "dc1", Live, None);
     let other = |freshness| at_shared_address("host-a", "dc2", freshness, None);
     let external = |name| at_shared_address("host-b", "dc2", Live, Some(name));
-    let cases: [(&str, Vec<(Label, Arc<NodeView>)>, Vec<(Label, Arc<NodeView>)>); 5] = [
+    let cases: [(&str, Nodes, Nodes); 5] = [
         ("a node comes", vec![web()], vec![web(), other(Live)]),
         ("a node returns", vec![web(), other(Gone)], vec![web(), other(Live)]),
         ("a node is last known", vec![web(), other(Live)], vec![web(), other(LastKnown)]),

@@ -251,8 +251,10 @@ mod tests {
 
     #[test]
     fn notify_is_repeated_until_the_secondary_has_the_zone() {
+        /// Case, answers, seconds of NOTIFY messages, lines in the log.
+        type Case<'c> = (&'c str, &'c [Option<u32>], &'c [u64], &'c [News]);
         let late = News::Late { held: 6 };
-        let cases: [(&str, &[Option<u32>], &[u64], &[News]); 5] = [
+        let cases: [Case<'_>; 5] = [
             ("copied at once", &[Some(7)], &[0], &[]),
             ("has a later version", &[Some(8)], &[0], &[]),
             ("refused by a node that was the primary", &[Some(6), Some(7)], &[0, 5], &[]),
