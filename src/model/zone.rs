@@ -71,8 +71,9 @@ impl SourceFiles {
     /// Returns a diagnostic with the file and line that its line stands for. Its path is that of the zone file.
     pub fn located(&self, problem: Diagnostic) -> Diagnostic {
         let (file, line) = self.place(problem.line);
-        if self.files.len() < 2 || file == self.main() {
-            return problem;
+        // A file may include the zone file, too.
+        if file == self.main() {
+            return Diagnostic { line, ..problem };
         }
         let folder = problem.path.parent().unwrap_or(Path::new(""));
         Diagnostic { path: folder.join(file), line, ..problem }

@@ -90,6 +90,10 @@ fn problems_name_the_included_file() {
         found.len() == 1 && found[0].to_string().contains("/zones/loop:1:10: $INCLUDE is nested deeper than 10"),
         "{found:?}"
     );
+    let itself = "x TXT x\n$INCLUDE z.test.zone\n";
+    let found = parsed(itself, &[("z.test.zone", itself)]).unwrap_err();
+    let expected = "/zones/z.test.zone:2:10: $INCLUDE is nested deeper than 10";
+    assert!(found.len() == 1 && found[0].to_string().starts_with(expected), "{found:?}");
     // A file without a valid record may be any other file: its content is not shown.
     let found = parsed("x TXT x\n$INCLUDE secret", &files).unwrap_err();
     assert!(found.iter().all(|problem| !problem.to_string().contains("abcdefgh")), "{found:?}");
