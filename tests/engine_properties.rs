@@ -450,9 +450,7 @@ impl Zone {
         let all_names: Vec<(String, u16, Members<'_>)> =
             std::iter::once((base.to_owned(), rtype::HTTPS, https)).chain(named).collect();
         for (owner, rtype, members) in all_names {
-            if members.is_empty()
-                || self.names.keys().any(|name| name.ends_with(&format!(".{owner}")) && rtype == rtype::SVCB)
-            {
+            if members.is_empty() || self.names.keys().any(|name| is_below(name, &owner) && rtype == rtype::SVCB) {
                 continue;
             }
             let near = near(&members, self.policy);
@@ -546,11 +544,16 @@ impl Zone {
 
     /// Reports whether a name exists: it has records, is an empty non-terminal, or may be one for tags.
     fn has(&self, owner: &str, domain: &str) -> bool {
-        let below = format!(".{owner}");
         let relative = owner.strip_suffix(&format!(".{domain}")).unwrap_or_default();
-        self.names.keys().any(|name| name == owner || name.ends_with(&below))
+        self.names.keys().any(|name| name == owner || is_below(name, owner))
             || (relative.starts_with('_') && !relative.contains('.'))
     }
+}
+
+/// Reports whether a name is below another one. Labels of DNS-SD may have dots, which are escaped.
+fn is_below(name: &str, owner: &str) -> bool {
+    let above = name.strip_suffix(owner).and_then(|rest| rest.strip_suffix('.'));
+    above.is_some_and(|labels| !labels.ends_with('\\'))
 }
 
 fn srv_data(member: &Member<'_>, port: u16, domain: &str) -> String {
