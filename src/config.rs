@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     diagnostic::Diagnostic,
+    files::zones::Rules,
     model::{
         alias_domain::AliasDomain,
         consul_version::ConsulVersion,
@@ -380,6 +381,17 @@ impl Resolver {
 }
 
 impl Config {
+    /// Returns what zone files are checked against.
+    pub fn zone_rules(&self) -> Rules {
+        Rules {
+            domain: self.domain.clone(),
+            aliases: self.alias_domains.clone(),
+            secondary: self.dns.secondary.iter().map(|zone| zone.origin.clone()).collect(),
+            dynamic: self.dns.dynamic.iter().map(|zone| zone.origin.clone()).collect(),
+            ttl: self.dns.ttl,
+        }
+    }
+
     /// Parses the files of a configuration, merged in their order: tables key by key, other values are replaced by the later
     /// file. Missing and empty files leave the defaults.
     ///

@@ -39,7 +39,7 @@ use crate::{
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
         zone_file::{self, MAX_ZONE_FILE},
-        zones::{self, Rules},
+        zones,
     },
     model::{registered_name::RegisteredName, zone::ZoneFile},
     printable,
@@ -395,13 +395,7 @@ impl Files {
             definitions::merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
         report.problems.extend(problems);
         services.extend(definitions.keys().map(|key| key.service.clone()));
-        let rules = Rules {
-            domain: config.domain.clone(),
-            aliases: config.alias_domains.clone(),
-            secondary: config.dns.secondary.iter().map(|zone| zone.origin.clone()).collect(),
-            dynamic: config.dns.dynamic.iter().map(|zone| zone.origin.clone()).collect(),
-            ttl: config.dns.ttl,
-        };
+        let rules = config.zone_rules();
         let node = KnownNode { name: config.node.clone(), datacenter: config.datacenter.clone() };
         let mut zones: Vec<(&Path, Arc<ZoneFile>)> = Vec::new();
         for text in &self.zones {

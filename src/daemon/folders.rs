@@ -14,7 +14,7 @@ use crate::{
         reload::{self, LastValid, Results},
         services::{self, Services},
         watch as folder,
-        zones::{self, Rules, ZoneFiles, Zones},
+        zones::{self, ZoneFiles, Zones},
     },
     metrics::{self, Folders as Counters},
     model::service::Definitions,
@@ -99,16 +99,11 @@ impl Folders {
         let folder = services::folder(config.services_dir.clone(), config.checks.allow_exec.in_files());
         let names = ["service file watcher", "service file reader"];
         let services = self.follow(folder, files, metrics::Folder::Services, names, &mut context.tasks).await;
-        let rules = Rules {
-            domain: config.domain.clone(),
-            aliases: config.alias_domains.clone(),
-            secondary: config.dns.secondary.iter().map(|zone| zone.origin.clone()).collect(),
-            dynamic: config.dns.dynamic.iter().map(|zone| zone.origin.clone()).collect(),
-            ttl: config.dns.ttl,
-        };
         let folder = zones::folder(config.zones_dir.clone());
         let names = ["zone file watcher", "zone file reader"];
-        let zones = self.follow(folder, Zones::new(rules), metrics::Folder::Zones, names, &mut context.tasks).await;
+        let zones = self
+            .follow(folder, Zones::new(config.zone_rules()), metrics::Folder::Zones, names, &mut context.tasks)
+            .await;
         Files { services, zones }
     }
 

@@ -227,19 +227,15 @@ impl Task {
             Response::Answer => {
                 let found = of_secondary.find(|(_, progress)| progress.awaits_answer(id));
                 let Some(((_, zone), progress)) = found else { return };
-                let news = progress.answered(serial_in(response, id, zone), now);
-                if let News::Late { held } = news {
-                    let serial = progress.serial();
-                    warn!(
-                        secondary = %from, %zone, serial, held,
-                        "secondary does not copy the zone, although it accepts NOTIFY: see its log"
-                    );
-                }
-                (zone, news)
+                (zone, progress.answered(serial_in(response, id, zone), now))
             }
         };
         match news {
-            News::None | News::Late { .. } => {}
+            News::None => {}
+            News::Late { serial, held } => warn!(
+                secondary = %from, %zone, serial, held,
+                "secondary does not copy the zone, although it accepts NOTIFY: see its log"
+            ),
             News::Refused(number) => {
                 let rcode = Rcode::from_number(number).map_or_else(|| number.to_string(), |rcode| rcode.to_string());
                 info!(secondary = %from, %zone, rcode, "secondary refuses NOTIFY");

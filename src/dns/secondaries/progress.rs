@@ -90,6 +90,8 @@ pub(super) enum News {
     Refused(u16),
     /// The secondary has had an older serial for long.
     Late {
+        /// Serial of the last NOTIFY.
+        serial: u32,
         /// Serial of the secondary.
         held: u32,
     },
@@ -198,17 +200,12 @@ impl Progress {
                 match held.filter(|_| now - since >= LATE && !self.is_late) {
                     Some(held) => {
                         self.is_late = true;
-                        News::Late { held }
+                        News::Late { serial: self.serial, held }
                     }
                     None => News::None,
                 }
             }
         }
-    }
-
-    /// Serial of the last NOTIFY.
-    pub(super) fn serial(&self) -> u32 {
-        self.serial
     }
 
     /// Known serials of the secondary.
@@ -253,7 +250,7 @@ mod tests {
     fn notify_is_repeated_until_the_secondary_has_the_zone() {
         /// Case, answers, seconds of NOTIFY messages, lines in the log.
         type Case<'c> = (&'c str, &'c [Option<u32>], &'c [u64], &'c [News]);
-        let late = News::Late { held: 6 };
+        let late = News::Late { serial: 7, held: 6 };
         let cases: [Case<'_>; 5] = [
             ("copied at once", &[Some(7)], &[0], &[]),
             ("has a later version", &[Some(8)], &[0], &[]),
