@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{collections::BTreeSet, fs, net::SocketAddr, path::Path, thread};
 
 use support::{
     agent::Agent,
@@ -30,11 +30,7 @@ fn services(port: u16) -> String {
 }
 
 fn prepare(folder: &Path) {
-    let keys = folder.join("tsig");
-    fs::create_dir(&keys).unwrap();
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-    fs::write(keys.join("xfr.key"), KEY.file()).unwrap();
-    fs::set_permissions(keys.join("xfr.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    secondary::write_keys(folder, &[KEY]);
     fs::write(folder.join("zones/example.org.zone"), ZONE).unwrap();
     fs::write(folder.join("services.d/all.yaml"), services(8080)).unwrap();
 }

@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::{
-    collections::BTreeSet, fmt::Write as _, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, thread,
-    time::Instant,
-};
+use std::{collections::BTreeSet, fmt::Write as _, fs, net::SocketAddr, path::Path, thread, time::Instant};
 
 use support::{
     agent::Agent,
@@ -16,7 +13,7 @@ use support::{
     process::{self, Finish},
     program::free,
     run,
-    secondary::Key,
+    secondary::{self, Key},
     wait,
 };
 
@@ -47,11 +44,7 @@ fn agent(listen: SocketAddr, primaries: &[SocketAddr]) -> Agent {
 }
 
 fn prepare(folder: &Path) {
-    let keys = folder.join("tsig");
-    fs::create_dir(&keys).unwrap();
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-    fs::write(keys.join("xfr.key"), KEY.file()).unwrap();
-    fs::set_permissions(keys.join("xfr.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    secondary::write_keys(folder, &[KEY]);
 }
 
 /// Runs dig and returns its output.
@@ -363,8 +356,8 @@ fn commands_show_compare_and_notify() {
     wait_for_serial(&agent, 5, "copy");
     // A copy of the copy.
     let second = run::temp_dir();
-    let setup = support::secondary::Setup { listen: copy, primaries: &[own], zones: &[ZONE], key: None };
-    let mut knot = support::secondary::start(support::secondary::Software::Knot, &setup, second.path());
+    let setup = secondary::Setup { listen: copy, primaries: &[own], zones: &[ZONE], key: None };
+    let mut knot = secondary::start(secondary::Software::Knot, &setup, second.path());
     knot.wait_for("the copy", &"\"any\" \"second\"\n".to_owned(), || dig(copy, &format!("+short TXT x.wild.{ZONE}")));
     assert!(muster(&agent, &["zone", "notify", ZONE]).0.contains("NOTIFY to 1 secondary"));
     wait::poll(|| {

@@ -14,6 +14,13 @@ use super::{
     },
 };
 
+/// Questions about a copy of [`ZONE`], and their outcomes.
+const OF_COPY: [(&str, &str); 3] = [
+    ("@ SOA, @ NS, @ DNSKEY, @ MX, www A, chain A, x.wild A, sec DS, moved DNAME", POSITIVE),
+    ("www AAAA, c A, sub DS, x.wild AAAA", NODATA),
+    ("nope A, a.b.nope A, nope.www A", ABSENT),
+];
+
 fn has_tools(test: &str) -> bool {
     skip::tool(test, "delv", "bind9-dnsutils")
         && skip::tool(test, "nsupdate", "bind9-dnsutils")
@@ -102,12 +109,7 @@ fn copy_that_is_signed_online_validates() {
     });
     anchors(&agent.path("anchors"), &public_keys(&agent.path("keys")));
     wait_for_answer(&agent, "A ns1.example.org", "192.0.2.1\n");
-    let cases = [
-        ("@ SOA, @ NS, @ DNSKEY, @ MX, www A, chain A, x.wild A, sec DS, moved DNAME", POSITIVE),
-        ("www AAAA, c A, sub DS, x.wild AAAA", NODATA),
-        ("nope A, a.b.nope A, nope.www A", ABSENT),
-    ];
-    assert_validated(&agent, "example.org", &cases);
+    assert_validated(&agent, "example.org", &OF_COPY);
     primary.change(&ZONE.replace(" 7 3600", " 8 3600").replace("www A 192.0.2.1\n", "nope A 192.0.2.1\n"));
     wait_for_answer(&agent, "A nope.example.org", "192.0.2.1\n");
     assert_validated(&agent, "example.org", &[("nope A, www A, @ SOA", POSITIVE), ("nopf A", ABSENT)]);
@@ -151,12 +153,7 @@ fn copy_that_comes_signed_validates() {
             });
         anchors(&agent.path("anchors"), &public_keys(keys.path()));
         wait_for_answer(&agent, "A ns1.example.org", "192.0.2.1\n");
-        let cases = [
-            ("@ SOA, @ NS, @ DNSKEY, @ MX, www A, chain A, x.wild A, sec DS, moved DNAME", POSITIVE),
-            ("www AAAA, c A, sub DS, x.wild AAAA", NODATA),
-            ("nope A, a.b.nope A, nope.www A", ABSENT),
-        ];
-        assert_validated(&agent, "example.org", &cases);
+        assert_validated(&agent, "example.org", &OF_COPY);
         let changed = ZONE.replace(" 7 3600", " 8 3600").replace("www A 192.0.2.1\n", "nope A 192.0.2.1\n");
         primary.change(&sign(keys.path(), "example.org", &changed, options));
         wait_for_answer(&agent, "A nope.example.org", "192.0.2.1\n");

@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
     thread,
@@ -14,7 +13,7 @@ use super::{
     http,
     process::{self, Finish},
     program::free,
-    secondary::Key,
+    secondary::{self, Key},
     wait,
 };
 
@@ -105,14 +104,7 @@ impl Cluster {
 
 /// Writes the TSIG keys of the tests into the folder `tsig`.
 pub fn write_keys(folder: &Path) {
-    let keys = folder.join("tsig");
-    fs::create_dir(&keys).unwrap();
-    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
-    for key in [KEY, ACME, OTHER] {
-        let path = keys.join(format!("{}.key", key.name));
-        fs::write(&path, key.file()).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
+    secondary::write_keys(folder, &[KEY, ACME, OTHER]);
 }
 
 /// Runs dig and returns its output.

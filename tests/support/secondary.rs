@@ -1,6 +1,6 @@
 //! Authoritative servers of other projects that copy zones from an agent.
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path, process::Command};
+use std::{fmt::Write as _, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use super::{
     process::{self, Finish},
@@ -48,6 +48,18 @@ impl Key {
     /// Returns the key as `tsig-keygen` writes it.
     pub fn file(&self) -> String {
         format!("key \"{}\" {{\n\talgorithm hmac-sha256;\n\tsecret \"{}\";\n}};\n", self.name, self.secret)
+    }
+}
+
+/// Writes TSIG keys into the folder `tsig` of an agent.
+pub fn write_keys(folder: &Path, all: &[Key]) {
+    let keys = folder.join("tsig");
+    fs::create_dir(&keys).unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).unwrap();
+    for key in all {
+        let path = keys.join(format!("{}.key", key.name));
+        fs::write(&path, key.file()).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 }
 
